@@ -1,0 +1,1 @@
+"""Stage 5: configure, compile, install; artifacts keyed by everything that went in."""

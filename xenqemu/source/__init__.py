@@ -1,0 +1,1 @@
+"""Stage 1: the QEMU that the user named, as a pristine tree of known version and content."""

@@ -1,0 +1,162 @@
+"""The state directory: everything that xenqemu keeps between runs, and the ways to write into it safely.
+
+Nothing in it is precious (`rm -r` costs time only) and every path below it may be used by several runs at once:
+files are replaced whole, folders are renamed into place, and what is built in place is held by a lock.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from xenqemu.errors import MissingError
+from xenqemu.ui import Ui
+
+
+@dataclass(frozen=True)
+class StateDir:
+    """The layout of the state directory.
+
+    `git` is a bare repository with every tree that was imported and every commit of the series on it;
+    `downloads` has archives, `apt` the private apt configurations, `memo` small derived facts as JSON,
+    `trees` checked-out work trees by commit, `xen` Xen libraries that were built here, `builds` build
+    directories and `artifacts` finished results, both by key.
+    """
+
+    root: Path
+
+    @property
+    def git(self) -> Path:
+        """The bare object store."""
+        return self.root / "git"
+
+    @property
+    def downloads(self) -> Path:
+        """Archives by their SHA-256."""
+        return self.root / "downloads"
+
+    @property
+    def apt(self) -> Path:
+        """Private apt configurations."""
+        return self.root / "apt"
+
+    @property
+    def memo(self) -> Path:
+        """Small derived facts."""
+        return self.root / "memo"
+
+    @property
+    def trees(self) -> Path:
+        """Work trees by commit id."""
+        return self.root / "trees"
+
+    @property
+    def xen(self) -> Path:
+        """Xen libraries built here, by key."""
+        return self.root / "xen"
+
+    @property
+    def builds(self) -> Path:
+        """Build directories by key."""
+        return self.root / "builds"
+
+    @property
+    def artifacts(self) -> Path:
+        """Finished results by key."""
+        return self.root / "artifacts"
+
+    def create(self) -> StateDir:
+        """Make the directory and return self; raises `MissingError` when it cannot be written."""
+        try:
+            for path in (self.root, self.root / "locks", self.root / "tmp", self.memo):
+                path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.root / "tmp"):
+                pass
+        except OSError as error:
+            raise MissingError(
+                f"the state directory {self.root} cannot be written: {error.strerror}",
+                "choose another with --state-dir or XENQEMU_STATE_DIR",
+            ) from error
+        return self
+
+    @contextmanager
+    def lock(self, name: str, ui: Ui) -> Iterator[None]:
+        """Hold the lock `name` (a file name) against every other run, saying so when it has to be waited for."""
+        lock = FileLock(self.root / "locks" / f"{name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            ui.note(f"waiting for another xenqemu that works on the same ({name})")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def scratch(self, prefix: str) -> Iterator[Path]:
+        """Enter a new empty folder in the state directory; what is still in it on leaving is removed.
+
+        It is on the same file system as everything else here, so that a result can be renamed into place.
+        """
+        path = Path(tempfile.mkdtemp(prefix=f"{prefix}-", dir=self.root / "tmp"))
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def remember(self, kind: str, key: str, facts: dict[str, Any]) -> None:
+        """Keep `facts` (JSON) under `kind` and `key`, both used as file names."""
+        path = self.memo / kind / f"{key}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, json.dumps(facts, indent=1, sort_keys=True).encode())
+
+    def recall(self, kind: str, key: str) -> dict[str, Any] | None:
+        """Return what `remember` kept, or None when there is nothing (or nothing readable)."""
+        try:
+            facts = json.loads((self.memo / kind / f"{key}.json").read_bytes())
+        except (OSError, ValueError):
+            return None
+        return facts if isinstance(facts, dict) else None
+
+
+def write_atomic(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Write `content` to `path` so that a reader, or a crash, sees the old file or the new one and nothing between.
+
+    Raises `OSError`.
+    """
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(mode)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def publish(folder: Path, destination: Path) -> Path:
+    """Rename the finished `folder` to `destination` and return it; a `destination` that is already there wins.
+
+    Folders here are named by what went into them, so that the one which another run published first is as good.
+    """
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.rename(destination)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+    return destination

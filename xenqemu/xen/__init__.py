@@ -1,0 +1,1 @@
+"""Stage 4: where the headers and libraries of the Xen that was asked for are."""
