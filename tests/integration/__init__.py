@@ -1,0 +1,1 @@
+"""Tests with real QEMUs and real Xens."""

@@ -1,0 +1,70 @@
+"""A state directory that outlives the run, and the real command."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import platformdirs
+import pytest
+
+from xenqemu.state import StateDir
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def shared_state() -> StateDir:
+    """The state directory of all integration tests, kept so that the next run finds its downloads.
+
+    `XENQEMU_TEST_STATE_DIR` names it; the default is one of the tests' own beside the user's.
+    """
+    default = platformdirs.user_cache_path("xenqemu-tests")
+    return StateDir(Path(os.environ.get("XENQEMU_TEST_STATE_DIR") or default)).create()
+
+
+@pytest.fixture(scope="session")
+def xenqemu_command() -> Path:
+    """The installed `xenqemu` of the environment that runs the tests."""
+    command = Path(sys.executable).with_name("xenqemu")
+    assert command.is_file(), f"{command} is missing: `scripts/bootstrap --for test` installs it"
+    return command
+
+
+@pytest.fixture(scope="session")
+def xenqemu(xenqemu_command: Path, shared_state: StateDir, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Run the real command on the shared state directory: `xenqemu("build", "--dry-run", exit_code=0)`.
+
+    The function returns the completed process, after checking its exit code (`exit_code=None`: any). The
+    user's own settings are kept out: HOME's configuration, the XENQEMU_* variables, the current folder.
+    """
+    elsewhere = tmp_path_factory.mktemp("cwd")
+
+    def run(
+        *words: str | Path,
+        exit_code: int | None = 0,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        state: Path | None = None,
+        timeout: float | None = 3600,
+    ) -> subprocess.CompletedProcess[str]:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("XENQEMU_")}
+        environment |= {"XENQEMU_STATE_DIR": str(state or shared_state.root), "XDG_CONFIG_HOME": str(elsewhere)}
+        done = subprocess.run(
+            [xenqemu_command, *words],
+            cwd=cwd or elsewhere,
+            env=environment | dict(env or {}),
+            capture_output=True,
+            text=True,
+            errors="backslashreplace",
+            timeout=timeout,
+            check=False,
+        )
+        if exit_code is not None:
+            assert done.returncode == exit_code, f"exit {done.returncode}: {done.args}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    return run

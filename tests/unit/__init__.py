@@ -1,0 +1,1 @@
+"""Tests that take seconds and need no network."""
