@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def tracked(*folders: str) -> set[str]:
+    listed = subprocess.run(["git", "ls-files", "-z", *folders], cwd=ROOT, capture_output=True, check=True).stdout
+    return set(listed.decode().split("\0")) - {""}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel that hatchling makes from this checkout, without network."""
+    out = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return next(out.glob("*.whl"))
+
+
+def test_wheel_has_the_code_and_the_data(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    data = {f"xenqemu/data/{name}" for name in tracked("patches", "targets")}
+    assert data, "the checkout has no data to package"
+    assert data | tracked("xenqemu") <= names
+
+
+def test_data_is_found_in_an_installed_wheel(wheel: Path, tmp_path: Path) -> None:
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    code = "from xenqemu.resources import data_dir; print(data_dir('patches')); print(data_dir('targets'))"
+    command = [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {code}"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert found == [str(tmp_path / "xenqemu/data" / name) for name in ("patches", "targets")]
+
+
+@pytest.mark.parametrize("name", ["runtime", "dev"])
+def test_locks_pin_every_requirement_by_hash_and_name_no_host(name: str) -> None:
+    lock = (ROOT / f"requirements/{name}.txt").read_text()
+    blocks = lock.replace(" \\\n", " ").splitlines()
+    pinned = {line.split("==")[0]: line for line in blocks if line and not line.startswith("#")}
+    assert all("==" in line and "--hash=sha256:" in line for line in pinned.values())
+    assert "://" not in lock
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wanted = project["project"]["dependencies"] + project["build-system"]["requires"]
+    wanted += project["project"]["optional-dependencies"]["dev"] if name == "dev" else []
+    assert {word.split(">=")[0].lower() for word in wanted} <= pinned.keys()
+
+
+def test_tests_run_with_the_versions_that_users_get() -> None:
+    runtime, dev = (
+        {line for line in (ROOT / f"requirements/{name}.txt").read_text().splitlines() if "==" in line}
+        for name in ("runtime", "dev")
+    )
+    assert runtime <= dev
