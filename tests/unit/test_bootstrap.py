@@ -143,7 +143,7 @@ def test_wrong_usage_exits_with_2(checkout: Checkout, words: list[str]) -> None:
 
 
 def test_two_at_once_share_the_work(checkout: Checkout) -> None:
-    command = [checkout.path / "scripts/bootstrap", "--no-packages"]
+    command = [str(checkout.path / "scripts/bootstrap"), "--no-packages"]
     both = [subprocess.Popen(command, env=checkout.env, stderr=subprocess.DEVNULL) for _ in range(2)]
     assert [process.wait() for process in both] == [0, 0]
     assert len(checkout.pip_calls()) == 2
