@@ -1,0 +1,76 @@
+"""`xenqemu build`: the main job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from xenqemu.cli.common import json_option, parse_qemu, print_json, session, source_options
+from xenqemu.settings import SETTINGS
+
+_HELP = {setting.name: setting.help for setting in SETTINGS}
+_TEXT = ("qemu", "xen", "profile", "out", "cc")
+_SWITCHES = ("dirty", "debug_info", "build_xen_libs")
+
+
+@click.command("build")
+@source_options
+@click.option("--xen", metavar="WHERE", help=f"{_HELP['xen']} [system]")
+@click.option("--build-xen-libs", is_flag=True, default=None, help=_HELP["build-xen-libs"])
+@click.option("--profile", metavar="NAME", help=f"{_HELP['profile']} [hvm]")
+@click.option("--out", metavar="DIR", help=f"{_HELP['out']} [./dist]")
+@click.option("-j", "--jobs", metavar="N", type=click.IntRange(min=1), help=_HELP["jobs"])
+@click.option("--cc", metavar="COMMAND", help=_HELP["cc"])
+@click.option("--debug-info", is_flag=True, default=None, help=_HELP["debug-info"])
+@click.option("--prefix", metavar="DIR", help="Install like a part of Xen below this prefix, instead of --out.")
+@click.option("--libexec-bin", metavar="DIR", help="Where the binary goes then. [PREFIX/lib/xen/bin]")
+@click.option("--share-dir", metavar="DIR", help="Where its data goes then. [PREFIX/share]")
+@click.option("--destdir", metavar="DIR", help="Put before those folders, for packaging.")
+@click.option("--dry-run", is_flag=True, help="Prepare the sources, say what would be built, and stop.")
+@json_option
+def command(as_json: bool, dry_run: bool, **options: Any) -> None:
+    """Build qemu-system-xen and print the path of the binary.
+
+    The result is a relocatable tree in --out with manifest.json and build.log. Building the same inputs again does
+    nothing and says so; an interrupted build goes on where it stopped.
+    """
+    from xenqemu.build import install_into_xen, install_to
+    from xenqemu.build.model import BuildOptions, Layout
+    from xenqemu.pipeline import BuildRequest, carry_out, describe_plan, plan_build
+
+    chosen = {name.replace("_", "-"): options[name] for name in (*_TEXT, *_SWITCHES, "jobs")}
+    context = session(chosen)
+    settings = context.settings
+    layout = Layout.for_xen(options["prefix"], options["libexec_bin"], options["share_dir"], options["destdir"])
+    request = BuildRequest(
+        qemu=parse_qemu(settings, options),
+        xen=settings.text("xen"),
+        profile=settings.text("profile"),
+        options=BuildOptions(
+            jobs=settings.number("jobs"),
+            debug_info=settings.flag("debug-info"),
+            cc=settings.optional_text("cc"),
+            layout=layout or Layout(),
+        ),
+        build_xen_libs=settings.flag("build-xen-libs"),
+    )
+    plan = plan_build(request, context.state, context.ui)
+    if dry_run:
+        described = describe_plan(plan)
+        if as_json:
+            print_json(described)
+        else:
+            for name, value in described.items():
+                click.echo(f"{name}: {' '.join(value) if isinstance(value, list) else value}")
+        return
+    artifact = carry_out(plan, context.state, context.ui)
+    if layout is None:
+        binary = install_to(artifact, Path(settings.text("out")).expanduser(), context.ui)
+    else:
+        binary = install_into_xen(artifact, layout, Path(options["destdir"] or "/"), context.ui)
+    if as_json:
+        print_json({"binary": binary.absolute(), "key": plan.key, "cached": plan.artifact is not None})
+    else:
+        click.echo(binary)

@@ -1,0 +1,104 @@
+"""What the commands share: settings from options, the user interface that fits, results as JSON or as tables."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from xenqemu.settings import SETTINGS, Settings, Value, resolve
+from xenqemu.source.model import QemuSource
+from xenqemu.state import StateDir
+from xenqemu.ui import PlainUi, QuietUi, Ui
+
+F = TypeVar("F", bound=Callable[..., Any])
+_HELP = {setting.name: setting.help for setting in SETTINGS}
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a command works with."""
+
+    settings: Settings
+    state: StateDir
+    ui: Ui
+
+
+def session(options: Mapping[str, Value] | None = None, *, create: bool = True) -> Session:
+    """Return the session for the current command; `options` are its own settings by name."""
+    context = click.get_current_context().find_root().obj or {}
+    given = {"state-dir": context.get("state_dir"), **(options or {})}
+    settings = resolve(given)
+    state = StateDir(settings.state_dir)
+    return Session(settings, state.create() if create else state, _ui(context))
+
+
+def _ui(context: Mapping[str, bool]) -> Ui:
+    if context.get("quiet"):
+        return QuietUi()
+    verbose = bool(context.get("verbose"))
+    if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        from xenqemu.rich_ui import RichUi
+
+        return RichUi(verbose=verbose)
+    return PlainUi(verbose=verbose)
+
+
+def source_options(function: F) -> F:
+    """Give a command the options that name a QEMU."""
+    for decorate in reversed(
+        (
+            click.option("--qemu", metavar="SOURCE", help=f"{_HELP['qemu']} [distro]"),
+            click.option("--dirty/--no-dirty", default=None, help=_HELP["dirty"]),
+            click.option("--sha256", metavar="HEX", help="the tarball's SHA-256"),
+            click.option("--signature", metavar="FILE", type=click.Path(path_type=Path), help="its detached signature"),
+            click.option("--keyring", metavar="FILE", type=click.Path(path_type=Path), help="who may have signed it"),
+            click.option("--refresh", is_flag=True, help="ask the archive for what it has now (--qemu distro)"),
+        )
+    ):
+        function = decorate(function)
+    return function
+
+
+def parse_qemu(settings: Settings, options: Mapping[str, Any]) -> QemuSource:
+    """Return the QEMU that the settings and the options of `source_options` name."""
+    from xenqemu.source import parse_source
+
+    return parse_source(
+        settings.text("qemu"),
+        dirty=settings.flag("dirty"),
+        sha256=options.get("sha256"),
+        signature=options.get("signature"),
+        keyring=options.get("keyring"),
+        refresh=bool(options.get("refresh")),
+    )
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+
+
+def print_json(data: object) -> None:
+    """Print `data` as JSON on stdout; paths and versions become text."""
+    click.echo(json.dumps(data, indent=2, default=str))
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table on stdout: drawn on a terminal, tab-separated into a pipe, where other tools read it."""
+    if not sys.stdout.isatty():
+        for row in (columns, *rows):
+            click.echo("\t".join(str(cell) for cell in row))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*(Text(str(cell)) for cell in row))
+    Console().print(table)

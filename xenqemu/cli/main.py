@@ -1,0 +1,113 @@
+"""The entry point: finds the command, and turns every outcome into a message and an exit code in one place."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import json
+import os
+import signal
+import sys
+import traceback
+from types import FrameType
+
+import click
+
+import xenqemu
+from xenqemu.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, MissingError, XenqemuError
+
+# Each command's module is imported when it is called, which keeps `--help` and a build with nothing to do quick.
+_COMMANDS = {
+    "build": ("build", "Build qemu-system-xen from an upstream QEMU and a Xen."),
+    "patches": ("patches", "List, check, export and maintain the patch series."),
+    "xen": ("xen", "Look at a Xen that a device model can be built against."),
+    "profile": ("profile", "List and show device profiles."),
+    "cache": ("cache", "List and prune what is kept in the state directory."),
+    "doctor": ("doctor", "Check what this machine has and lacks for a build."),
+    "config": ("config", "Show the settings and where each comes from."),
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"xenqemu.cli.{_COMMANDS[cmd_name][0]}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 done, 1 bug, 2 usage, 3 source, 4 patch, 5 missing, 6 build, 130 interrupted.",
+)
+@click.version_option(xenqemu.__version__, prog_name="xenqemu")
+@click.option("--state-dir", metavar="DIR", help="Where xenqemu keeps sources, trees and artifacts.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an internal error.")
+@click.option("-v", "--verbose", is_flag=True, help="Show details.")
+@click.option("-q", "--quiet", is_flag=True, help="Show warnings and results only.")
+@click.pass_context
+def cli(ctx: click.Context, state_dir: str | None, debug: bool, verbose: bool, quiet: bool) -> None:
+    """Build a lean Xen device model, qemu-system-xen, from an upstream QEMU."""
+    ctx.obj = {"state_dir": state_dir, "debug": debug, "verbose": verbose, "quiet": quiet}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with one of the codes of `xenqemu.errors`."""
+    sys.exit(_run(sys.argv[1:] if arguments is None else arguments))
+
+
+def _run(arguments: list[str]) -> int:
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        result = cli.main(arguments, prog_name="xenqemu", standalone_mode=False)
+        sys.stdout.flush()
+    except (click.Abort, KeyboardInterrupt):
+        return _fail(arguments, EXIT_INTERRUPTED, "interrupted", "run the same command again: it goes on from there")
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        return _fail(arguments, EXIT_USAGE, error.format_message(), context.get_usage() if context else "")
+    except XenqemuError as error:
+        return _fail(arguments, error.exit_code, error.message, error.hint)
+    except BrokenPipeError:
+        # The reader of our output has gone, as `| head` does. Python would complain once more on exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            where = error.filename or "the file system of the state directory"
+            full = MissingError(f"no space left: {where}", "free some, or choose another place with --state-dir")
+            return _fail(arguments, full.exit_code, full.message, full.hint)
+        return _bug(arguments, error)
+    except Exception as error:  # the last resort: whatever comes here is our bug
+        return _bug(arguments, error)
+    return result if isinstance(result, int) else EXIT_OK
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    # A build that is asked to end (a CI job that is cancelled) stops as it does for Ctrl-C, and can go on later.
+    raise KeyboardInterrupt
+
+
+def _bug(arguments: list[str], error: Exception) -> int:
+    if "--debug" in arguments:
+        traceback.print_exception(error)
+    hint = "this is a bug in xenqemu; run again with --debug for the traceback and report it"
+    return _fail(arguments, EXIT_BUG, f"{type(error).__name__}: {error}", hint)
+
+
+def _fail(arguments: list[str], code: int, message: str, hint: str) -> int:
+    sys.stderr.write(f"xenqemu: {message}\n")
+    if hint:
+        sys.stderr.write(f"  {hint}\n")
+    if "--json" in arguments:
+        sys.stdout.write(json.dumps({"error": {"exit_code": code, "message": message, "hint": hint}}) + "\n")
+    return code

@@ -1,0 +1,36 @@
+"""`xenqemu xen`: a Xen to build against."""
+
+from __future__ import annotations
+
+import click
+
+from xenqemu.cli.common import json_option, print_json, print_table, session
+from xenqemu.errors import EXIT_MISSING, EXIT_OK
+
+
+@click.group("xen")
+def command() -> None:
+    """Look at a Xen that a device model can be built against."""
+
+
+@command.command("info")
+@click.argument("where", default="system")
+@json_option
+def info(where: str, as_json: bool) -> int:
+    """Show version and libraries of the Xen at WHERE (system, a prefix, a source tree), and whether QEMU can use it."""
+    from xenqemu import xen
+
+    report = xen.inspect(where, session().state)
+    data = xen.describe(report)
+    if as_json:
+        print_json(data)
+    else:
+        for name in ("location", "origin", "version", "usable"):
+            click.echo(f"{name}: {data[name]}")
+        print_table(
+            ("library", "soname", "path"),
+            [(library["name"], library["soname"], library["path"]) for library in data["libraries"]],
+        )
+        for reason in data["reasons"]:
+            click.echo(f"missing: {reason}", err=True)
+    return EXIT_OK if data["usable"] else EXIT_MISSING
