@@ -1,1 +1,118 @@
-"""Stage 4: where the headers and libraries of the Xen that was asked for are."""
+"""Stage 4: where the headers and libraries of the Xen that was asked for are.
+
+What does the work is imported when it is called: `xenqemu --help` does not pay for reading ELF files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from xenqemu.state import StateDir
+    from xenqemu.ui import Ui
+    from xenqemu.xen.model import Layout, XenReport, XenSdk
+
+__all__ = ["compile_flags", "describe", "inspect", "link_flags", "locate", "pkg_config_files"]
+
+_HINT_SYSTEM = "apt-get install libxen-dev, or name a Xen of your own with --xen"
+_HINT_PREFIX = "a prefix has usr/include and usr/lib, or usr/local/...: what `make install DESTDIR=...` of Xen leaves"
+_HINT_TREE = "build its libraries with --build-xen-libs"
+
+
+def inspect(where: str) -> XenReport:
+    """Return what there is of the Xen at `where`, usable or not; nothing is built.
+
+    `where` is `system`, an installed prefix or DESTDIR such as xen-unstable/dist/install, or a Xen source tree, of
+    which dist/install counts first and the libraries that were built in place next. Raises `MissingError` when
+    `where` is no directory.
+    """
+    from xenqemu.errors import MissingError
+    from xenqemu.xen import layout
+    from xenqemu.xen.survey import survey
+
+    if where == "system":
+        return survey(layout.system(), _HINT_SYSTEM)
+    path = Path(where).expanduser().absolute()
+    if not path.is_dir():
+        raise MissingError(f"no Xen at {where}: not a directory", "--xen takes `system`, a prefix or a Xen source tree")
+    if not layout.is_tree(path):
+        return survey(layout.prefix(path, where), _HINT_PREFIX)
+    in_tree = survey(layout.in_tree(path, where), _HINT_TREE)
+    if not (path / "dist" / "install").is_dir():
+        return in_tree
+    installed = survey(layout.prefix(path / "dist" / "install", where, "tree"), _HINT_TREE)
+    return installed if installed.sdk or (installed.libraries and not in_tree.sdk) else in_tree
+
+
+def locate(where: str, state: StateDir, ui: Ui, *, build_libs: bool = False, jobs: int | None = None) -> XenSdk:
+    """Return the Xen at `where` (see `inspect`), usable for building QEMU.
+
+    With `build_libs` the libraries of a source tree that has none are built first, with `jobs` jobs, in a copy in
+    the state directory. Raises `MissingError` that names each header and library that is missing, and `BuildError`
+    when the libraries do not build.
+    """
+    from xenqemu.errors import MissingError
+    from xenqemu.xen import layout, libs
+    from xenqemu.xen.survey import survey
+
+    report = inspect(where)
+    path = Path(where).expanduser().absolute()
+    if report.sdk is None and build_libs and where != "system" and layout.is_tree(path):
+        installed = libs.build(path, state, ui, jobs)
+        report = survey(layout.prefix(installed, where, "tree"), f"remove {installed.parent.parent} and build again")
+    if report.sdk is None:
+        if not report.libraries and report.layout.origin == "tree":
+            raise MissingError(f"the Xen source tree {where} has no built libraries", report.hint)
+        if not report.libraries and not report.layout.include_dirs:
+            raise MissingError(f"there is no Xen at {where}: neither headers nor libraries", report.hint)
+        raise MissingError(f"QEMU cannot use the Xen at {where}, missing: {'; '.join(report.missing)}", report.hint)
+    return report.sdk
+
+
+def pkg_config_files(sdk: XenSdk) -> Mapping[str, str]:
+    """Return the pkg-config files, name to content, that describe exactly `sdk`; see `flags.pkg_config_files`."""
+    from xenqemu.xen import flags
+
+    return flags.pkg_config_files(sdk)
+
+
+def compile_flags(sdk: XenSdk) -> tuple[str, ...]:
+    """Return the compiler's flags for `sdk`: -I; see `flags.compile_flags`."""
+    from xenqemu.xen import flags
+
+    return flags.compile_flags(sdk)
+
+
+def link_flags(sdk: XenSdk) -> tuple[str, ...]:
+    """Return the linker's flags for `sdk`: -L and rpath-link; see `flags.link_flags`."""
+    from xenqemu.xen import flags
+
+    return flags.link_flags(sdk)
+
+
+def describe(xen: XenReport | XenSdk) -> dict[str, Any]:
+    """Return `xen` as JSON has it: what `xenqemu xen info` prints of a report, a manifest of an SDK."""
+    from xenqemu.xen.model import XenSdk
+
+    where: Layout | XenSdk
+    missing: tuple[str, ...]
+    if isinstance(xen, XenSdk):
+        where, usable, missing, hint = xen, True, (), ""
+    else:
+        where, usable, missing, hint = xen.layout, xen.sdk is not None, xen.missing, xen.hint
+    return {
+        "location": where.location,
+        "origin": where.origin,
+        "version": str(xen.version) if xen.version else None,
+        "usable": usable,
+        "missing": list(missing),
+        "hint": hint,
+        "include_dirs": [str(directory) for directory in where.include_dirs],
+        "library_dirs": [str(directory) for directory in where.library_dirs],
+        "libraries": [
+            {"name": library.name, "soname": library.soname, "path": str(library.path), "sha256": library.sha256}
+            for library in xen.libraries
+        ],
+    }
