@@ -1,0 +1,76 @@
+# `make help` lists the targets. All of them work from a clean clone: scripts/bootstrap sets up what is missing.
+
+# Where `make install` puts things; Xen's own build uses the same names.
+prefix ?= /usr/local
+LIBEXEC_BIN ?= $(prefix)/lib/xen/bin
+SHAREDIR ?= $(prefix)/share
+DESTDIR ?=
+# The Xen and the QEMU to build from: anything that `xenqemu build` takes as --xen and --qemu.
+XEN_ROOT ?=
+QEMU_SRC ?=
+# Words for `scripts/bootstrap`, `xenqemu build`, pytest and the benchmark.
+BOOTSTRAP_FLAGS ?=
+BUILD_FLAGS ?=
+PYTEST_FLAGS ?=
+BENCH_FLAGS ?=
+
+python := .venv/bin/python
+shell_scripts := scripts/bootstrap scripts/lock .ci/run
+quoted = '$(subst ','\'',$(1))'
+
+# MAKEFLAGS is complete only while a recipe runs, so these are expanded there. Its first word has the short options;
+# no job count means as many jobs as processors, which is the default of `xenqemu build` too.
+silent = $(findstring s,$(filter-out --%,$(firstword -$(MAKEFLAGS))))
+jobs = $(patsubst -j%,%,$(filter -j%,$(MAKEFLAGS)))
+# A CC that nobody set is make's own default, which must not override the settings of xenqemu.
+cc = $(if $(filter default undefined,$(origin CC)),,--cc $(call quoted,$(CC)))
+
+# Variables of this make would otherwise reach the make that builds Xen's libraries and be taken for Xen's own there.
+xenqemu = env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL -u DESTDIR -u prefix -u XEN_ROOT .venv/bin/xenqemu
+build = $(xenqemu) $(if $(silent),--quiet) build $(if $(QEMU_SRC),--qemu $(call quoted,$(QEMU_SRC))) \
+	$(if $(XEN_ROOT),--xen $(call quoted,$(XEN_ROOT))) $(if $(jobs),--jobs $(jobs)) $(cc) $(BUILD_FLAGS)
+
+.PHONY: all setup setup-test install test unit integration lint bench clean distclean help
+
+all: setup ## set up, then build the default QEMU into ./dist
+	@$(build) --out dist $(if $(silent),>/dev/null)
+
+setup: ## Debian packages (as root) and the virtual environment .venv
+	@scripts/bootstrap --for build $(BOOTSTRAP_FLAGS)
+
+setup-test: ## the same, with what the tests need
+	@scripts/bootstrap --for test $(BOOTSTRAP_FLAGS)
+
+install: setup ## build and install: DESTDIR= prefix= LIBEXEC_BIN= SHAREDIR= XEN_ROOT= QEMU_SRC=
+	@$(build) --prefix $(call quoted,$(prefix)) --libexec-bin $(call quoted,$(LIBEXEC_BIN)) \
+		--share-dir $(call quoted,$(SHAREDIR)) --destdir $(call quoted,$(or $(DESTDIR),/)) \
+		$(if $(silent),>/dev/null)
+
+test: unit integration ## all tests
+
+unit: setup-test ## the tests that take seconds, with coverage
+	@$(python) -m pytest tests/unit --cov --cov-report=term --cov-fail-under=90 $(PYTEST_FLAGS)
+
+integration: setup-test ## the tests that build real QEMUs
+	@$(python) -m pytest tests/integration $(PYTEST_FLAGS)
+
+lint: setup-test ## formatting, style, types, shell scripts
+	@$(python) -m ruff format --check .
+	@$(python) -m ruff check .
+	@$(python) -m mypy
+	@shellcheck $(shell_scripts)
+
+bench: setup-test ## measure against the manual build of upstream QEMU
+	@$(python) -m benchmarks $(BENCH_FLAGS)
+
+clean: ## remove ./dist and caches
+	@rm -rf dist .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis benchmarks/results
+	@find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +
+
+distclean: clean ## also remove .venv
+	@rm -rf .venv
+	@echo "xenqemu's state directory stays: sources, trees and artifacts of all builds." \
+		"\`xenqemu cache list\` shows it, XENQEMU_STATE_DIR or ~/.cache/xenqemu is where it is."
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
