@@ -19,17 +19,18 @@ __all__ = ["compile_flags", "describe", "inspect", "link_flags", "locate", "pkg_
 _HINT_SYSTEM = "apt-get install libxen-dev, or name a Xen of your own with --xen"
 _HINT_PREFIX = "a prefix has usr/include and usr/lib, or usr/local/...: what `make install DESTDIR=...` of Xen leaves"
 _HINT_TREE = "build its libraries with --build-xen-libs"
+_HINT_REBUILD = "remove {} and build again with --build-xen-libs"
 
 
-def inspect(where: str) -> XenReport:
+def inspect(where: str, state: StateDir | None = None) -> XenReport:
     """Return what there is of the Xen at `where`, usable or not; nothing is built.
 
-    `where` is `system`, an installed prefix or DESTDIR such as xen-unstable/dist/install, or a Xen source tree, of
-    which dist/install counts first and the libraries that were built in place next. Raises `MissingError` when
-    `where` is no directory.
+    `where` is `system`, an installed prefix or DESTDIR such as xen-unstable/dist/install, or a Xen source tree. Of a
+    tree dist/install counts first, the libraries that were built in place next, and then those that `locate` built
+    from the same content before, when `state` says where. Raises `MissingError` when `where` is no directory.
     """
     from xenqemu.errors import MissingError
-    from xenqemu.xen import layout
+    from xenqemu.xen import layout, libs
     from xenqemu.xen.survey import survey
 
     if where == "system":
@@ -39,11 +40,16 @@ def inspect(where: str) -> XenReport:
         raise MissingError(f"no Xen at {where}: not a directory", "--xen takes `system`, a prefix or a Xen source tree")
     if not layout.is_tree(path):
         return survey(layout.prefix(path, where), _HINT_PREFIX)
-    in_tree = survey(layout.in_tree(path, where), _HINT_TREE)
-    if not (path / "dist" / "install").is_dir():
-        return in_tree
     installed = survey(layout.prefix(path / "dist" / "install", where, "tree"), _HINT_TREE)
-    return installed if installed.sdk or (installed.libraries and not in_tree.sdk) else in_tree
+    if installed.sdk:
+        return installed
+    in_tree = survey(layout.in_tree(path, where), _HINT_TREE)
+    if in_tree.sdk:
+        return in_tree
+    built = libs.find_built(path, state) if state else None
+    if built:
+        return survey(layout.prefix(built, where, "tree"), _HINT_REBUILD.format(built.parent.parent))
+    return installed if installed.libraries else in_tree
 
 
 def locate(where: str, state: StateDir, ui: Ui, *, build_libs: bool = False, jobs: int | None = None) -> XenSdk:
@@ -55,20 +61,19 @@ def locate(where: str, state: StateDir, ui: Ui, *, build_libs: bool = False, job
     """
     from xenqemu.errors import MissingError
     from xenqemu.xen import layout, libs
-    from xenqemu.xen.survey import survey
 
-    report = inspect(where)
+    report = inspect(where, state)
     path = Path(where).expanduser().absolute()
     if report.sdk is None and build_libs and where != "system" and layout.is_tree(path):
-        installed = libs.build(path, state, ui, jobs)
-        report = survey(layout.prefix(installed, where, "tree"), f"remove {installed.parent.parent} and build again")
-    if report.sdk is None:
-        if not report.libraries and report.layout.origin == "tree":
-            raise MissingError(f"the Xen source tree {where} has no built libraries", report.hint)
-        if not report.libraries and not report.layout.include_dirs:
-            raise MissingError(f"there is no Xen at {where}: neither headers nor libraries", report.hint)
-        raise MissingError(f"QEMU cannot use the Xen at {where}, missing: {'; '.join(report.missing)}", report.hint)
-    return report.sdk
+        libs.build(path, state, ui, jobs)
+        report = inspect(where, state)
+    if report.sdk is not None:
+        return report.sdk
+    if not report.libraries and report.layout.origin == "tree":
+        raise MissingError(f"the Xen source tree {where} has no built libraries", report.hint)
+    if not report.libraries and not report.layout.include_dirs:
+        raise MissingError(f"there is no Xen at {where}: neither headers nor libraries", report.hint)
+    raise MissingError(f"QEMU cannot use the Xen at {where}, missing: {'; '.join(report.missing)}", report.hint)
 
 
 def pkg_config_files(sdk: XenSdk) -> Mapping[str, str]:
@@ -107,7 +112,7 @@ def describe(xen: XenReport | XenSdk) -> dict[str, Any]:
         "origin": where.origin,
         "version": str(xen.version) if xen.version else None,
         "usable": usable,
-        "missing": list(missing),
+        "reasons": list(missing),
         "hint": hint,
         "include_dirs": [str(directory) for directory in where.include_dirs],
         "library_dirs": [str(directory) for directory in where.library_dirs],

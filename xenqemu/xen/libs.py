@@ -109,6 +109,14 @@ def _run(title: str, argv: list[str], where: Path, log: Path) -> None:
         raise BuildError("\n".join([f"{title} failed (exit {code}):", *last]), f"the whole log: {log}")
 
 
+def find_built(tree: Path, state: StateDir) -> Path | None:
+    """Return the `dist/install` that `build` made of `tree` before, or None; nothing is built."""
+    if not state.xen.is_dir():
+        return None
+    copy = state.xen / _digest(tree, _sources(tree), os.environ.get("CC", ""))
+    return copy / "dist" / "install" if (copy / _DONE).exists() else None
+
+
 def build(tree: Path, state: StateDir, ui: Ui, jobs: int | None = None) -> Path:
     """Build the libraries of the Xen source tree `tree` that QEMU needs and return the `dist/install` they are in.
 
