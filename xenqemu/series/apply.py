@@ -22,7 +22,7 @@ from xenqemu.ui import Ui
 
 # git's words in apply.c: apply_one_fragment() and apply_patch(), with LC_ALL=C
 _CHECKING = re.compile(r"Checking patch (?:.* => )?(.+?)\.\.\.$")
-_OFFSET = re.compile(r"Hunk #(\d+) succeeded at \d+ \(offset (-?\d+) lines?\)")
+_OFFSET = re.compile(r"Hunk #(\d+) succeeded at (\d+) \(offset -?\d+ lines?\)")
 _REDUCED = re.compile(r"Context reduced to \((\d+)/(\d+)\) to apply fragment at")
 _FAILED = re.compile(r"error: patch failed: (.+):(\d+)$", re.MULTILINE)
 _ABSENT = re.compile(r"error: (.+): does not exist in index$", re.MULTILINE)
@@ -134,34 +134,45 @@ def apply_patch(index: StoreIndex, topic: str, patch: PatchFile, version: Versio
 
     With all context first, then with fewer context lines (what patch(1) calls fuzz). Raises `PatchError`.
     """
-    from git import GitCommandError
-
     file = index.scratch / "patch"
     file.write_text(patch.diff, "utf-8")
-    output = ""
+    first = ""
     for context in range(_CONTEXT, 0, -1):
-        try:
-            _, _, output = index.repo.git.apply(
-                "--cached", "--verbose", "--whitespace=nowarn", f"-C{context}", str(file), with_extended_output=True
-            )
-        except GitCommandError as error:
-            output = output or str(error.stderr)
-            continue
-        return _hunks(patch, str(output))
-    raise _explain(index, topic, patch, version, output)
+        status, _, output = index.repo.git.apply(
+            "--cached",
+            "--verbose",
+            "--whitespace=nowarn",
+            f"-C{context}",
+            str(file),
+            with_extended_output=True,
+            with_exceptions=False,
+        )
+        if status == 0:
+            return _hunks(patch, str(output))
+        first = first or str(output)
+    raise _explain(index, topic, patch, version, first)
 
 
 def _hunks(patch: PatchFile, output: str) -> tuple[Hunk, ...]:
+    """Read off git's output how each hunk went in.
+
+    Where context was ignored the offset is worked out from the line: git's own number is too high by two for each
+    ignored leading line (apply.c, apply_one_fragment() moves its starting point the wrong way).
+    """
+    known = {(hunk.path, hunk.number): hunk for hunk in patch.hunks}
     offsets: dict[tuple[str, int], int] = {}
     fuzz: dict[str, int] = {}
-    path = ""
+    here = ("", 0)
     for line in output.splitlines():
         if match := _CHECKING.match(line):
-            path = match[1]
+            here = (match[1], 0)
         elif match := _OFFSET.match(line):
-            offsets[path, int(match[1])] = int(match[2])
+            here = (here[0], int(match[1]))
+            offsets[here] = int(match[2]) - known[here].target_start
         elif match := _REDUCED.match(line):
-            fuzz[path] = max(fuzz.get(path, 0), _CONTEXT - min(int(match[1]), int(match[2])))
+            fuzz[here[0]] = max(fuzz.get(here[0], 0), _CONTEXT - min(int(match[1]), int(match[2])))
+            if here in offsets:
+                offsets[here] -= known[here].leading - int(match[1])
     return tuple(
         Hunk(hunk.path, hunk.number, offsets.get((hunk.path, hunk.number), 0), fuzz.get(hunk.path, 0))
         for hunk in patch.hunks
@@ -195,10 +206,12 @@ def _explain(index: StoreIndex, topic: str, patch: PatchFile, version: Version, 
 
 
 def _applies_reversed(index: StoreIndex) -> bool:
-    from git import GitCommandError
-
-    try:
-        index.repo.git.apply("--cached", "--check", "--reverse", str(index.scratch / "patch"))
-    except GitCommandError:
-        return False
-    return True
+    status, _, _ = index.repo.git.apply(
+        "--cached",
+        "--check",
+        "--reverse",
+        str(index.scratch / "patch"),
+        with_extended_output=True,
+        with_exceptions=False,
+    )
+    return bool(status == 0)

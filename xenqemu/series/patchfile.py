@@ -14,11 +14,17 @@ GENERATED_TRAILER = "Xenqemu-Generated"
 
 @dataclass(frozen=True)
 class PatchHunk:
-    """A hunk as the patch has it: its number in the file, the first line it expects, the lines that it expects."""
+    """A hunk as the patch has it.
+
+    `number` counts from 1 in the file, `start` is the first line that it expects, `target_start` the first that it
+    makes, `leading` how many context lines come before the first change, `expected` the lines that it expects.
+    """
 
     path: str
     number: int
     start: int
+    target_start: int
+    leading: int
     expected: tuple[str, ...]
 
 
@@ -66,6 +72,8 @@ def read_patch(path: Path) -> PatchFile:
                 file.path,
                 number,
                 hunk.source_start,
+                hunk.target_start,
+                next((position for position, line in enumerate(hunk) if not line.is_context), 0),
                 tuple(str(line.value).rstrip("\n") for line in hunk if line.is_context or line.is_removed),
             )
             for file in PatchSet(diff)
