@@ -70,7 +70,7 @@ clean: ## remove ./dist and caches
 distclean: clean ## also remove .venv
 	@rm -rf .venv
 	@echo "xenqemu's state directory stays: sources, trees and artifacts of all builds." \
-		"\`xenqemu cache list\` shows it, XENQEMU_STATE_DIR or ~/.cache/xenqemu is where it is."
+		"It is \$$XENQEMU_STATE_DIR, by default ~/.local/state/xenqemu; rm -r costs only time."
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/  \1\t\2/p' Makefile | expand -t 16

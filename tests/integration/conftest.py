@@ -20,9 +20,9 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 def shared_state() -> StateDir:
     """The state directory of all integration tests, kept so that the next run finds its downloads.
 
-    `XENQEMU_TEST_STATE_DIR` names it; the default is one of the tests' own beside the user's.
+    `XENQEMU_TEST_STATE_DIR` names it; the default is the one that the command itself uses.
     """
-    default = platformdirs.user_cache_path("xenqemu-tests")
+    default = platformdirs.user_state_path("xenqemu")
     return StateDir(Path(os.environ.get("XENQEMU_TEST_STATE_DIR") or default)).create()
 
 

@@ -1,0 +1,1 @@
+"""xenqemu against the manual build of upstream QEMU, measured on one machine in one run."""
