@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, TextIO
 
 
@@ -27,10 +27,10 @@ class Ui(Protocol):
     def verbose(self) -> bool:
         """Whether the user wants the details."""
 
-    def step(self, title: str) -> _StepContext:
+    def step(self, title: str) -> AbstractContextManager[None]:
         """Enter a step called `title`; steps nest, and the time taken is shown when one ends."""
 
-    def progress(self, title: str) -> _ProgressContext:
+    def progress(self, title: str) -> AbstractContextManager[Progress]:
         """Enter a step whose completion can be counted."""
 
     def note(self, text: str) -> None:
@@ -38,18 +38,6 @@ class Ui(Protocol):
 
     def warn(self, text: str) -> None:
         """Tell the user something that may need action."""
-
-
-class _StepContext(Protocol):
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *exc: object) -> bool | None: ...
-
-
-class _ProgressContext(Protocol):
-    def __enter__(self) -> Progress: ...
-
-    def __exit__(self, *exc: object) -> bool | None: ...
 
 
 def format_seconds(seconds: float) -> str:

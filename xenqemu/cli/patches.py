@@ -48,7 +48,7 @@ def check(as_json: bool, **options: Any) -> int:
         applied = [asdict(entry) for entry in report.applied]
         print_json({"version": report.version, "listed": report.listed, "applied": applied, "failed": failed})
     else:
-        rows = [
+        rows: list[tuple[object, ...]] = [
             (patch.topic, patch.file, hunk.path, hunk.number, hunk.offset, hunk.fuzz, "ok")
             for patch in report.applied
             for hunk in patch.hunks
