@@ -1,0 +1,141 @@
+"""The compiler: which one, who it is, and which hardening flags it takes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+import shutil
+from collections.abc import Mapping
+
+from xenqemu.build.environment import build_environment
+from xenqemu.build.model import BuildOptions, Compiler, Flags
+from xenqemu.build.recipe import HardeningFlag, load_recipe
+from xenqemu.errors import MissingError, UsageError
+from xenqemu.proc import run
+from xenqemu.state import StateDir
+
+_DEFAULTS = ("cc", "gcc", "clang")
+_INSTALL = "apt install gcc libc6-dev binutils"
+
+# Enough of a program for a stack protector, fortified functions and an uninitialised variable to matter, and with a
+# C library header in it: features.h is what complains about a _FORTIFY_SOURCE level that it does not know.
+_PROBE = b"""
+#include <stdio.h>
+#include <string.h>
+int main(int argc, char **argv)
+{
+    char buffer[64];
+    strncpy(buffer, argv[argc - 1], sizeof(buffer) - 1);
+    buffer[sizeof(buffer) - 1] = 0;
+    return printf("%s", buffer) < 0;
+}
+"""
+
+
+def _command(options: BuildOptions) -> tuple[str, ...]:
+    chosen = options.cc or options.environment.get("CC")
+    if chosen:
+        try:
+            words = tuple(shlex.split(chosen))
+        except ValueError as error:
+            raise UsageError(f"the compiler command cannot be split into words: {chosen}: {error}") from error
+        if not words:
+            raise UsageError("the compiler command is empty", "name one as --cc 'ccache gcc', or none")
+        return words
+    for name in _DEFAULTS:
+        if shutil.which(name):
+            return (name,)
+    raise MissingError("there is no C compiler: none of " + ", ".join(_DEFAULTS) + " is installed", _INSTALL)
+
+
+def _say(argv: tuple[str, ...], env: Mapping[str, str]) -> str:
+    """Return the first line of what a tool says of itself."""
+    completed = run(argv, env=env, check=False)
+    lines = completed.stdout.splitlines()
+    if not completed.ok or not lines:
+        raise MissingError(
+            f"'{shlex.join(argv)}' failed: {(completed.stderr.strip() or 'no output').splitlines()[-1]}", _INSTALL
+        )
+    return lines[0].strip()
+
+
+def identify_compiler(options: BuildOptions) -> Compiler:
+    """Return the compiler that a build with `options` uses, and the versions of the tools that it drives.
+
+    What decides the bytes is the compiler proper, its target, the assembler and linker that it calls, and `strip`;
+    a launcher before it (`ccache`) does not show. Raises `MissingError` when one does not run.
+    """
+    argv = _command(options)
+    env = build_environment(options.environment)
+    for word in argv:
+        if shutil.which(word, path=env.get("PATH")) is None and not word.startswith("-"):
+            raise MissingError(f"the compiler '{shlex.join(argv)}' is not installed: no program '{word}'", _INSTALL)
+    tools = {
+        "compiler": _say((*argv, "--version"), env),
+        "target": _say((*argv, "-dumpmachine"), env),
+        "linker": _say((*argv, *_linker_choice(options), "-Wl,--version"), env),
+        "strip": _say(("strip", "--version"), env),
+    }
+    assembler = _say((*argv, "-print-prog-name=as"), env)
+    if shutil.which(assembler, path=env.get("PATH")):
+        tools["assembler"] = _say((assembler, "--version"), env)
+    return Compiler(argv, tools)
+
+
+def _linker_choice(options: BuildOptions) -> tuple[str, ...]:
+    words = (*shlex.split(options.environment.get("LDFLAGS", "")), *options.extra_ldflags)
+    return tuple(word for word in words if word.startswith("-fuse-ld="))
+
+
+def _digest(compiler: Compiler, entries: tuple[HardeningFlag, ...]) -> str:
+    known = [dict(compiler.tools), [[e.feature, e.compile, e.link, e.configure] for e in entries]]
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+
+
+def hardening_flags(compiler: Compiler, options: BuildOptions, state: StateDir) -> Flags:
+    """Return the hardening that `compiler` can do, asked of it once and remembered by its identity.
+
+    Raises `MissingError` when it cannot even build an empty program, which is what a missing C library looks like.
+    """
+    entries = load_recipe().hardening
+    key = _digest(compiler, entries)
+    facts = state.recall("hardening", key)
+    if facts is None:
+        env = build_environment(options.environment)
+        _require_working(compiler, env, state)
+        facts = {"taken": [_takes(compiler, entry, env, state) for entry in entries]}
+        state.remember("hardening", key, facts)
+    chosen: dict[str, HardeningFlag] = {}
+    for entry, taken in zip(entries, facts["taken"], strict=True):
+        if taken:
+            chosen.setdefault(entry.feature, entry)
+    return Flags(
+        compile=tuple(flag for entry in chosen.values() for flag in entry.compile),
+        link=tuple(flag for entry in chosen.values() for flag in entry.link),
+        configure=tuple(flag for entry in chosen.values() for flag in entry.configure),
+        features=tuple(chosen),
+    )
+
+
+def _try(compiler: Compiler, flags: tuple[str, ...], env: Mapping[str, str], state: StateDir) -> str | None:
+    """Build the probe with `flags`; return None when that worked, else what the compiler said."""
+    with state.scratch("probe") as folder:
+        (folder / "probe.c").write_bytes(_PROBE)
+        argv = (*compiler.argv, "-Werror", "-O2", *flags, "-o", "probe", "probe.c")
+        completed = run(argv, cwd=folder, env=env, check=False)
+    return None if completed.ok else completed.stderr.strip() or f"exit code {completed.returncode}"
+
+
+def _require_working(compiler: Compiler, env: Mapping[str, str], state: StateDir) -> None:
+    problem = _try(compiler, (), env, state)
+    if problem is not None:
+        if "No space left on device" in problem:
+            raise MissingError("no space is left on the device of the state directory", "free some, or use another")
+        command = shlex.join(compiler.argv)
+        raise MissingError(f"the compiler '{command}' cannot build a program: {problem.splitlines()[0]}", _INSTALL)
+
+
+def _takes(compiler: Compiler, entry: HardeningFlag, env: Mapping[str, str], state: StateDir) -> bool:
+    flags = (*entry.compile, *entry.link)
+    return not flags or _try(compiler, flags, env, state) is None

@@ -1,0 +1,132 @@
+"""The build recipe: what `recipe.toml` says, typed."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from packaging.version import Version
+
+
+@dataclass(frozen=True)
+class ToolArguments:
+    """How configure is told about Python, meson and ninja, for QEMU versions from `since` and below `before`."""
+
+    since: Version | None
+    before: Version | None
+    arguments: tuple[str, ...]
+
+    def fits(self, version: Version) -> bool:
+        """Whether these are the arguments for QEMU `version`; a release candidate is taken for its release."""
+        release = Version(version.base_version)
+        return (self.since is None or release >= self.since) and (self.before is None or release < self.before)
+
+
+@dataclass(frozen=True)
+class DataFolder:
+    """Files of the source tree that the program opens at run time: from where, to where, and which ones not."""
+
+    source: str
+    target: str
+    exclude: frozenset[str]
+
+
+@dataclass(frozen=True)
+class HardeningFlag:
+    """One way to get one hardening feature."""
+
+    feature: str
+    compile: tuple[str, ...]
+    link: tuple[str, ...]
+    configure: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Library:
+    """A library as pkg-config knows it, the configure feature that uses it (None: always) and its Debian package."""
+
+    module: str
+    feature: str | None
+    package: str
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Which variables reach the build: as part of the key, because tools need them, and with fixed values."""
+
+    honoured: tuple[str, ...]
+    inherited: tuple[str, ...]
+    inherited_prefixes: tuple[str, ...]
+    fixed: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The whole of `recipe.toml`."""
+
+    revision: int
+    pkgversion: str
+    arguments: tuple[str, ...]
+    tools: tuple[ToolArguments, ...]
+    data: tuple[DataFolder, ...]
+    environment: Environment
+    hardening: tuple[HardeningFlag, ...]
+    libraries: tuple[Library, ...]
+    programs: Mapping[str, str]
+
+    def tool_arguments(self, version: Version) -> tuple[str, ...]:
+        """Return the argument templates for the tools of QEMU `version`."""
+        return tuple(word for entry in self.tools if entry.fits(version) for word in entry.arguments)
+
+    def package_of(self, name: str) -> str | None:
+        """Return the Debian package that brings the library or program which configure calls `name`, if known."""
+        for library in self.libraries:
+            if library.module == name:
+                return library.package
+        return self.programs.get(name)
+
+
+def _words(table: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    words: Sequence[str] = table.get(key, ())
+    return tuple(str(word) for word in words)
+
+
+def _version(table: Mapping[str, Any], key: str) -> Version | None:
+    return Version(table[key]) if key in table else None
+
+
+@cache
+def load_recipe() -> Recipe:
+    """Read the recipe that is part of the package."""
+    table = tomllib.loads((Path(__file__).parent / "recipe.toml").read_text(encoding="utf-8"))
+    environment = table["environment"]
+    return Recipe(
+        revision=int(table["revision"]),
+        pkgversion=str(table["pkgversion"]),
+        arguments=_words(table, "arguments"),
+        tools=tuple(
+            ToolArguments(_version(entry, "since"), _version(entry, "before"), _words(entry, "arguments"))
+            for entry in table["tools"]
+        ),
+        data=tuple(
+            DataFolder(entry["source"], entry["target"], frozenset(_words(entry, "exclude"))) for entry in table["data"]
+        ),
+        environment=Environment(
+            _words(environment, "honoured"),
+            _words(environment, "inherited"),
+            _words(environment, "inherited_prefixes"),
+            {str(name): str(value) for name, value in environment["fixed"].items()},
+        ),
+        hardening=tuple(
+            HardeningFlag(entry["feature"], _words(entry, "compile"), _words(entry, "link"), _words(entry, "configure"))
+            for entry in table["hardening"]
+        ),
+        libraries=tuple(
+            Library(module, entry.get("feature"), entry["package"]) for module, entry in table["libraries"].items()
+        ),
+        programs={str(name): str(package) for name, package in table["programs"].items()},
+    )
