@@ -1,0 +1,272 @@
+"""Source packages from the machine's own archive, by an apt configuration of xenqemu's own.
+
+Nothing on the system is read but its configuration, nothing is changed, no root is needed. apt itself does the
+work: the archive's signatures, the mirrors, proxies and credentials that the machine is set up with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shlex
+import shutil
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from xenqemu.errors import MissingError, SourceError
+from xenqemu.proc import Completed, run
+from xenqemu.source.aptsources import Archive, machine_archive
+from xenqemu.state import StateDir, write_atomic
+from xenqemu.ui import Ui
+
+_HELPER = "/usr/lib/apt/apt-helper"
+# An index this young (seconds) is not asked for again, unless a refresh is.
+_FRESH = 3600.0
+_URI = re.compile(r"^'(?P<uri>[^']+)' (?P<name>\S+) (?P<size>\d+) SHA256:(?P<sha256>[0-9a-f]{64})$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class FetchedSource:
+    """The upstream tarball of a source package: upstream `version`, checksum in the signed index of `suite`."""
+
+    path: Path
+    version: str
+    sha256: str
+    suite: str
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A source package that a suite lists: `package` is its Debian version, `version` the upstream one in that."""
+
+    suite: str
+    package: str
+    version: str
+
+
+def upstream_version(version: str) -> str:
+    """Return the upstream part of a Debian version: `1:10.2.0~rc1+ds-2` is `10.2.0-rc1` (deb-version(7))."""
+    upstream = version.partition(":")[2] if ":" in version else version
+    upstream = upstream.rpartition("-")[0] if "-" in upstream else upstream
+    return re.sub(r"\+(ds|dfsg|repack|really).*$", "", upstream).replace("~", "-")
+
+
+def in_series(version: str, series: str) -> bool:
+    """Return whether upstream `version` is of `series` (`10.2`; empty for any)."""
+    return not series or version == series or version.startswith((f"{series}.", f"{series}-", f"{series}+"))
+
+
+class PrivateApt:
+    """apt with folders of its own below `folder`, for one suite of `archive`."""
+
+    def __init__(self, folder: Path, archive: Archive, suite: str) -> None:
+        self._sources = archive.sources(suite)
+        key = hashlib.sha256(self._sources.encode()).hexdigest()[:12]
+        self.suite = suite
+        self.name = f"{suite}-{key}"
+        self._folder = folder / self.name
+
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, "APT_CONFIG": str(self._folder / "apt.conf"), "LC_ALL": "C"}
+
+    def _configure(self) -> None:
+        """Write the configuration: ours for the folders, the machine's for connections, nothing that runs hooks."""
+        for name in ("lists/partial", "cache/archives/partial", "sources.list.d"):
+            (self._folder / name).mkdir(parents=True, exist_ok=True)
+        top = self._folder
+        ours = {
+            "Dir::Etc::Parts": os.devnull,
+            "Dir::Etc::Main": os.devnull,
+            "Dir::Etc::SourceList": os.devnull,
+            "Dir::Etc::SourceParts": f"{top}/sources.list.d/",
+            "Dir::Etc::Preferences": os.devnull,
+            "Dir::Etc::PreferencesParts": os.devnull,
+            "Dir::State": f"{top}/",
+            "Dir::State::Lists": f"{top}/lists/",
+            "Dir::State::Status": f"{top}/status",
+            "Dir::Cache": f"{top}/cache/",
+            "Dir::Log": f"{top}/",
+            "APT::Sandbox::User": "",  # root's apt would want the folders to be another user's
+            "Acquire::Retries": "3",
+            "Acquire::Languages": "none",
+        }
+        # Without the machine's apt.conf.d its hooks do not run, but its proxies and certificates are missing too.
+        dump = run(("apt-config", "dump", "--format", "%F %v%n", "Acquire"), env={**os.environ, "LC_ALL": "C"})
+        machine = []
+        for line in dump.stdout.splitlines():
+            name, _, value = line.partition(" ")
+            if value and name not in ours and not name.startswith(("Acquire::IndexTargets", "Acquire::Languages")):
+                machine.append(f"{name} {_quoted(value)};\n")
+        text = "".join(machine) + "".join(f'{name} "{value}";\n' for name, value in ours.items())
+        write_atomic(top / "apt.conf", text.encode())
+        write_atomic(top / "status", b"")
+        write_atomic(top / "sources.list.d" / "xenqemu.sources", self._sources.encode())
+
+    def update(self, *, refresh: bool) -> str:
+        """Bring the index up to date and return an empty string, or in a line why there is none."""
+        stamp = self._folder / "updated"
+        if not refresh and stamp.exists() and time.time() - stamp.stat().st_mtime < _FRESH:
+            return ""
+        self._configure()
+        done = run(
+            ("apt-get", "-q", "-o", "APT::Update::Error-Mode=any", "update"), env=self._environment(), check=False
+        )
+        if done.ok:
+            write_atomic(stamp, b"")
+            return ""
+        return _complaint(done)
+
+    def listed(self, package: str) -> list[Listed]:
+        """Return the versions of the source package that the suite lists."""
+        from debian.deb822 import Sources
+
+        shown = run(
+            ("apt-cache", "-q", "showsrc", "--only-source", package), env=self._environment(), check=False
+        ).stdout
+        found = Sources.iter_paragraphs(shown, use_apt_pkg=False)
+        versions = dict.fromkeys(str(stanza["Version"]) for stanza in found if stanza.get("Package") == package)
+        return [Listed(self.suite, version, upstream_version(version)) for version in versions]
+
+    def download(self, package: str, version: str, downloads: Path) -> tuple[Path, str] | str:
+        """Return the upstream tarball of the package and its SHA-256 (hexadecimal), or in a line why it cannot be had.
+
+        `apt-get source --print-uris` names the file with the checksum of the signed index; apt-helper checks it,
+        and goes on with a partial file.
+        """
+        argv = ("apt-get", "-q", "source", "--only-source", "--download-only", "--print-uris", f"{package}={version}")
+        shown = run(argv, env=self._environment(), check=False)
+        files = [match for match in _URI.finditer(shown.stdout) if re.search(r"\.orig\.tar\.\w+$", match["name"])]
+        if not files:
+            return _complaint(shown) if not shown.ok else "the index names no upstream tarball"
+        file = files[0]
+        path = downloads / file["sha256"] / file["name"]
+        if path.is_file() and path.stat().st_size == int(file["size"]):
+            return path, file["sha256"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(path.name + ".part")
+        helper = (_HELPER, "-q", "download-file", file["uri"], str(part), f"SHA256:{file['sha256']}")
+        done = run(helper, env=self._environment(), check=False)
+        if not done.ok or not part.is_file():
+            return _complaint(done)
+        part.replace(path)
+        return path, file["sha256"]
+
+
+def _quoted(value: str) -> str:
+    return '"' + value.replace('"', '\\"') + '"'
+
+
+def _complaint(done: Completed) -> str:
+    lines = [line for line in (done.stderr + done.stdout).splitlines() if line.startswith(("E:", "Err:", "W:"))]
+    return lines[0].partition(":")[2].strip() if lines else f"`{shlex.join(done.argv[:3])}` failed without a reason"
+
+
+def _require_apt() -> None:
+    for program in ("apt-get", "apt-cache", "apt-config", _HELPER):
+        if shutil.which(program) is None:
+            raise MissingError(
+                f"the machine's package archive cannot be asked: {program} is not installed",
+                "name a tarball, a checkout or a git URL with --qemu instead",
+            )
+
+
+def _candidates(package: str, apts: Iterable[PrivateApt], wanted: Sequence[str]) -> list[tuple[PrivateApt, Listed]]:
+    """Return what the suites list of the `wanted` series, newest first; of equals the machine's own suite first."""
+    from debian.debian_support import NativeVersion
+
+    found = [
+        (apt, listed)
+        for apt in apts
+        for listed in apt.listed(package)
+        if any(in_series(listed.version, series) for series in wanted)
+    ]
+    return sorted(found, key=lambda item: NativeVersion(item[1].package), reverse=True)
+
+
+def fetch_source(
+    package: str,
+    series: str,
+    state: StateDir,
+    ui: Ui,
+    *,
+    supported_series: Sequence[str] = (),
+    refresh: bool = False,
+    archive: Archive | None = None,
+) -> FetchedSource:
+    """Fetch the upstream tarball of the source package, the newest of `series` that any suite of the archive serves.
+
+    An empty `series` means the newest of `supported_series`, or of all when that is empty too. A listed version
+    whose file is not served gives way to the next older one, with a warning. What was found is remembered and taken
+    again without network, unless `refresh` is given. `archive` is the machine's unless given.
+
+    Raises `MissingError` where there is no apt or no archive, `SourceError` when nothing fits or nothing comes.
+    """
+    wanted = (series,) if series else tuple(supported_series) or ("",)
+    key = "_".join((package, *(name or "any" for name in wanted)))
+    known = None if refresh else _remembered(state, key)
+    if known is not None:
+        return known
+    _require_apt()
+    archive = archive or machine_archive()
+    with state.lock(f"apt-{package}", ui):
+        known = None if refresh else _remembered(state, key)  # another run may have fetched it meanwhile
+        if known is None:
+            with ui.step(
+                f"getting the source of {package} {series or 'in its newest version'} from the package archive"
+            ):
+                known = _fetch(package, wanted, archive, state, ui, refresh=refresh)
+            facts = {"path": str(known.path.relative_to(state.root)), "version": known.version}
+            state.remember("archive", key, {**facts, "sha256": known.sha256, "suite": known.suite})
+    return known
+
+
+def _remembered(state: StateDir, key: str) -> FetchedSource | None:
+    facts = state.recall("archive", key)
+    if facts is None or not (state.root / facts["path"]).is_file():
+        return None
+    return FetchedSource(state.root / facts["path"], facts["version"], facts["sha256"], facts["suite"])
+
+
+def _updated(archive: Archive, state: StateDir, ui: Ui, *, refresh: bool) -> tuple[list[PrivateApt], dict[str, str]]:
+    """Return an up-to-date apt for each suite that the archive has, and for the others why not."""
+    apts = [PrivateApt(state.apt, archive, suite) for suite in archive.suites]
+
+    def update(apt: PrivateApt) -> str:
+        with state.lock(f"apt-{apt.name}", ui):
+            return apt.update(refresh=refresh)
+
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        problems = list(pool.map(update, apts))
+    failed = {apt.suite: problem for apt, problem in zip(apts, problems, strict=True) if problem}
+    return [apt for apt in apts if apt.suite not in failed], failed
+
+
+def _fetch(
+    package: str, wanted: Sequence[str], archive: Archive, state: StateDir, ui: Ui, *, refresh: bool
+) -> FetchedSource:
+    apts, failed = _updated(archive, state, ui, refresh=refresh)
+    if not apts:
+        raise SourceError(
+            f"the package archive cannot be read: {failed[archive.suites[0]]}",
+            "check the network and /etc/apt; or name a tarball, a checkout or a git URL with --qemu",
+        )
+    tried: dict[str, str] = {}
+    for apt, listed in _candidates(package, apts, wanted):
+        if listed.version in tried:
+            continue
+        result = apt.download(package, listed.package, state.downloads)
+        if not isinstance(result, str):
+            return FetchedSource(result[0], listed.version, result[1], listed.suite)
+        tried[listed.version] = result
+        ui.warn(f"{package} {listed.version} is listed in {listed.suite} but cannot be had: {result}")
+    asked = ", ".join(apt.suite for apt in apts)
+    what = f"{package} {' or '.join(filter(None, wanted))}".strip()
+    if tried:
+        raise SourceError(
+            f"the package archive lists {what} but does not serve it", "try again later, or another series"
+        )
+    raise SourceError(f"the package archive has no {what} (asked: {asked})", "name another series, or another source")
