@@ -26,8 +26,8 @@ def link_flags(sdk: XenSdk) -> tuple[str, ...]:
 
 
 def _escaped(words: tuple[str, ...]) -> str:
-    # pkg-config expands ${...} and splits as a shell does.
-    return " ".join(_SPECIAL.sub(r"\\\1", word).replace(r"\$", "$$") for word in words)
+    # pkg-config and pkgconf split as a shell does, and so does meson with what they print.
+    return " ".join(_SPECIAL.sub(r"\\\1", word) for word in words)
 
 
 def _module_version(sdk: XenSdk, library: XenLibrary) -> str:
