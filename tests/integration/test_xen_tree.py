@@ -125,6 +125,6 @@ def test_xen_info(xenqemu: Callable[..., subprocess.CompletedProcess[str]], sdk:
     prefix = sdk.include_dirs[0].parent.parent.parent
     told = json.loads(xenqemu("xen", "info", str(prefix), "--json").stdout)
     assert (told["usable"], told["version"], told["origin"]) == (True, "4.20", "prefix")
-    told = json.loads(xenqemu("xen", "info", str(xen_tree), "--json", exit_code=5).stdout)
+    told = json.loads(xenqemu("xen", "info", str(xen_tree), "--json", exit_code=5, state=tmp_path).stdout)
     assert told["usable"] is False
     assert "header xen/hvm/ioreq.h" in told["reasons"]

@@ -48,7 +48,7 @@ def _compiler() -> list[str]:
 
 def _reason(done: proc.Completed) -> str:
     lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
-    errors = [line for line in lines if "error" in line]
+    errors = [line for line in lines if "error:" in line or "cannot find" in line]  # gcc and clang, GNU ld
     return (errors or lines or [f"exit {done.returncode}"])[0]
 
 
