@@ -114,6 +114,7 @@ class GitStore:
             work_tree = scratch / "tree"
             work_tree.mkdir()
             with self.index(commit) as index:
+                index.repo.git.update_environment(GIT_WORK_TREE=str(work_tree))
                 index.repo.git.checkout_index("--all", f"--prefix={work_tree}/")
             return publish(work_tree, destination)
 
