@@ -1,4 +1,4 @@
-"""What a profile means for QEMU's configure, and for what `-device help` must list afterwards."""
+"""What a profile means for QEMU's configure."""
 
 from __future__ import annotations
 
@@ -16,16 +16,3 @@ def configure_arguments(profile: Profile, version: Version) -> tuple[str, ...]:
     features = profile.features_for(version)
     flags = [f"--{state.value}-{name}" for name, state in features.items() if state is not State.OPTIONAL]
     return (f"--target-list={TARGET}", *profile.options_for(version), *flags)
-
-
-def expected_devices(profile: Profile, version: Version) -> tuple[str, ...]:
-    """Return the types that `-device help` must list in a build of `profile` from a QEMU of `version`, sorted.
-
-    Types that hang on an optional library are left out, as they may rightly be missing.
-    """
-    features = profile.features_for(version)
-    types: set[str] = set()
-    for device in profile.devices_for(version):
-        if device.feature is None or features.get(device.feature) is State.ENABLE:
-            types.update(device.types)
-    return tuple(sorted(types))

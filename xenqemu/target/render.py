@@ -1,4 +1,4 @@
-"""From a profile to the target's files in a QEMU tree."""
+"""From a profile to the target's files in a QEMU tree, and to the device types that a build must have."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from xenqemu.resources import data_dir
-from xenqemu.target.profile import TARGET, Profile, applies
+from xenqemu.target.profile import TARGET, Profile, State, applies
 
 
 @dataclass(frozen=True)
@@ -57,3 +57,16 @@ def _entries(folder: Path) -> list[dict[str, Any]]:
     data = tomllib.loads((folder / "target.toml").read_text(encoding="utf-8"))
     entries: list[dict[str, Any]] = data["file"]
     return entries
+
+
+def expected_devices(profile: Profile, version: Version) -> tuple[str, ...]:
+    """Return the types that `-device help` must list in a build of `profile` from a QEMU of `version`, sorted.
+
+    Types that hang on an optional library are left out, as they may rightly be missing.
+    """
+    features = profile.features_for(version)
+    types: set[str] = set()
+    for device in profile.devices_for(version):
+        if device.feature is None or features.get(device.feature) is State.ENABLE:
+            types.update(device.types)
+    return tuple(sorted(types))
