@@ -131,7 +131,7 @@ class _Run:
                 self._configure(command, environment)
         with self._timed("compile"):
             self._compile(environment)
-        with self.ui.step("install"), self._timed("install"):
+        with self.ui.step("install"):
             artifact = self._publish(hardening)
         if not self.options.keep_build:
             shutil.rmtree(self.work, ignore_errors=True)
@@ -230,8 +230,9 @@ class _Run:
             result = folder / "result"
             tree = result / "tree"
             tree.mkdir(parents=True)
-            stage_tree(self.inputs, self.options, self.build, tree)
-            manifest = make_manifest(self.key, self.inputs, self.options, self.compiler, hardening, tree)
+            with self._timed("install"):
+                stage_tree(self.inputs, self.options, self.build, tree)
+                manifest = make_manifest(self.key, self.inputs, self.options, self.compiler, hardening, tree)
             (result / MANIFEST).write_bytes(dump_manifest(manifest))
             shutil.copyfile(self.log, result / "build.log")
             (result / "timings.json").write_text(json.dumps(self.timings, indent=1) + "\n", encoding="utf-8")

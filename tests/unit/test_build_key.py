@@ -1,0 +1,260 @@
+"""What decides an artifact's key, what does not, and the environment and compiler behind it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from packaging.version import Version
+
+from tests.unit.fakeqemu import OPTIONS, SYSTEM_XEN, fake_input
+from xenqemu.build import artifact_key, identify_compiler
+from xenqemu.build.compiler import hardening_flags
+from xenqemu.build.environment import build_environment, flag_words, honoured
+from xenqemu.build.key import canonical_json, header_digest, library_versions
+from xenqemu.build.model import BuildInput, BuildOptions, Compiler, Layout, PatchRecord
+from xenqemu.build.recipe import load_recipe
+from xenqemu.errors import MissingError, UsageError
+from xenqemu.state import StateDir
+from xenqemu.xen.model import XenLibrary, XenSdk
+
+COMPILER = Compiler(("gcc",), {"compiler": "gcc 12", "target": "x86_64-linux-gnu"})
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+)
+
+
+@pytest.fixture
+def inputs(state: StateDir) -> BuildInput:
+    return fake_input(state)
+
+
+def key(inputs: BuildInput, options: BuildOptions = OPTIONS, compiler: Compiler = COMPILER) -> str:
+    return artifact_key(inputs, options, compiler)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tree": Path("/elsewhere")},
+        {"origin": {"kind": "tarball"}},
+        {"patches": (PatchRecord("other", "other/7.2.patch", "9" * 64),)},
+        {"xen_compile_flags": ("-I/elsewhere",)},
+        {"xen": replace(SYSTEM_XEN, location="/usr")},
+    ],
+)
+def test_where_things_are_and_came_from_does_not_count(inputs: BuildInput, change: dict[str, Any]) -> None:
+    assert key(replace(inputs, **change)) == key(inputs)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"commit": "d" * 40},
+        {"version": Version("10.2.3")},
+        {"profile_sha256": "4" * 64},
+        {"configure_arguments": ("--target-list=xen-dm-softmmu",)},
+        {"xen": replace(SYSTEM_XEN, version=Version("4.20"))},
+        {"xen": replace(SYSTEM_XEN, origin="prefix")},
+        {"xen": replace(SYSTEM_XEN, libraries=(XenLibrary("xenctrl", "libxenctrl.so.4.17", Path("/x"), "5" * 64),))},
+    ],
+)
+def test_what_is_built_counts(inputs: BuildInput, change: dict[str, Any]) -> None:
+    assert key(replace(inputs, **change)) != key(inputs)
+
+
+@pytest.mark.parametrize(
+    ("change", "counts"),
+    [
+        ({"jobs": 7}, False),
+        ({"keep_build": True}, False),
+        ({"cc": "ccache gcc"}, False),
+        ({"debug_info": True}, True),
+        ({"extra_cflags": ("-O3",)}, True),
+        ({"extra_ldflags": ("-s",)}, True),
+        ({"environment": {"CFLAGS": "-O3"}}, True),
+        ({"environment": {"LDFLAGS": "-s"}}, True),
+        ({"environment": {"PKG_CONFIG_PATH": "/opt/pkgconfig"}}, True),
+        ({"layout": Layout(prefix="/opt", bindir="/opt/bin", datadir="/opt/share")}, True),
+    ],
+)
+def test_which_options_count(inputs: BuildInput, change: dict[str, Any], counts: bool) -> None:
+    assert (key(inputs, replace(OPTIONS, **change)) != key(inputs)) is counts
+
+
+def test_the_compiler_counts_and_its_command_does_not(inputs: BuildInput) -> None:
+    assert key(inputs, compiler=replace(COMPILER, argv=("ccache", "gcc"))) == key(inputs)
+    assert key(inputs, compiler=replace(COMPILER, tools={"compiler": "gcc 13"})) != key(inputs)
+
+
+@given(st.dictionaries(st.text(), JSON, max_size=6))
+def test_canonical_json_is_one_form_of_a_document(document: dict[str, Any]) -> None:
+    reversed_document = dict(reversed(list(document.items())))
+    assert canonical_json(document) == canonical_json(reversed_document)
+    assert json.loads(canonical_json(document)) == document
+
+
+def _sdk(folder: Path) -> XenSdk:
+    return replace(SYSTEM_XEN, origin="prefix", include_dirs=(folder,))
+
+
+def test_headers_of_a_given_xen_count_and_those_beside_them_do_not(tmp_path: Path) -> None:
+    assert header_digest(SYSTEM_XEN) == ""
+    (tmp_path / "xen/hvm").mkdir(parents=True)
+    (tmp_path / "xen/hvm/ioreq.h").write_text("1")
+    first = header_digest(_sdk(tmp_path))
+    (tmp_path / "other.h").write_text("2")
+    assert header_digest(_sdk(tmp_path)) == first
+    (tmp_path / "xen/hvm/ioreq.h").write_text("3")
+    assert header_digest(_sdk(tmp_path)) != first
+
+
+def _pkg_config(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
+    folder.mkdir()
+    monkeypatch.setenv("PKG_CONFIG_LIBDIR", str(folder))
+    (folder / "zlib.pc").write_text("Name: zlib\nDescription: x\nVersion: 0.1.2\n")
+    (folder / "libpng.pc").write_text("Name: libpng\nDescription: x\nVersion: 0.3\n")
+    return {"PKG_CONFIG_PATH": str(folder)}
+
+
+def test_versions_of_the_libraries_that_configure_may_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = _pkg_config(tmp_path / "pc", monkeypatch)
+    bare = library_versions(("--without-default-features",), environment)
+    assert bare["zlib"] == "0.1.2"
+    assert "libpng" not in bare
+    with_png = library_versions(("--without-default-features", "--enable-png"), environment)
+    assert with_png == {**bare, "libpng": "0.3"}
+    assert library_versions((), environment)["libpng"] == "0.3"
+    assert "libpng" not in library_versions(("--disable-png",), environment)
+
+
+def test_no_meson_is_something_missing(inputs: BuildInput, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.metadata
+
+    def none(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", none)
+    with pytest.raises(MissingError, match="meson is not installed"):
+        key(inputs)
+
+
+def test_the_environment_of_a_build_is_picked() -> None:
+    everything = {
+        "PATH": "/bin",
+        "CC": "gcc",
+        "CFLAGS": "-O3",
+        "PKG_CONFIG_PATH": "/a:/b",
+        "LANG": "de_DE",
+        "PYTHONPATH": "/x",
+        "LDFLAGS": "",
+    }
+    assert honoured(everything) == {"CC": "gcc", "CFLAGS": "-O3", "PKG_CONFIG_PATH": "/a:/b"}
+    environment = build_environment(honoured(everything), (Path("/first"),), inherit=everything)
+    assert environment["PKG_CONFIG_PATH"] == "/first:/a:/b"
+    assert environment["PATH"] == "/bin"
+    assert not {"LANG", "PYTHONPATH", "CFLAGS", "CC"} & set(environment)
+    assert set(load_recipe().environment.fixed) <= set(environment)
+
+
+def test_flags_in_the_environment_are_words() -> None:
+    assert flag_words({"CFLAGS": "-O2 '-DX=a b'"}, "CFLAGS") == ("-O2", "-DX=a b")
+    assert flag_words({}, "CFLAGS") == ()
+    with pytest.raises(UsageError, match="CFLAGS cannot be split"):
+        flag_words({"CFLAGS": "'"}, "CFLAGS")
+
+
+def test_the_compiler_is_identified_by_what_it_is() -> None:
+    plain = identify_compiler(replace(OPTIONS, cc="gcc"))
+    assert plain.argv == ("gcc",)
+    assert {"compiler", "target", "linker", "assembler", "strip"} == set(plain.tools)
+    from_environment = identify_compiler(replace(OPTIONS, environment={"CC": "gcc -m64"}))
+    assert from_environment.argv == ("gcc", "-m64")
+    assert from_environment.tools == plain.tools
+    assert identify_compiler(replace(OPTIONS, cc="gcc", environment={"CC": "nonsense"})).argv == ("gcc",)
+
+
+@pytest.mark.parametrize(
+    ("cc", "error", "message"),
+    [
+        ("no-such-compiler", MissingError, "no program 'no-such-compiler'"),
+        ("false", MissingError, "'false --version' failed: no output"),
+        ("'gcc", UsageError, "cannot be split"),
+        (" ", UsageError, "is empty"),
+    ],
+)
+def test_a_compiler_that_is_none(cc: str, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        identify_compiler(replace(OPTIONS, cc=cc))
+
+
+def test_a_machine_without_a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MissingError, match="no C compiler") as caught:
+        identify_compiler(OPTIONS)
+    assert "apt install gcc" in caught.value.hint
+
+
+def _script(path: Path, text: str) -> str:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_hardening_is_what_the_compiler_takes_and_is_asked_once(state: StateDir, tmp_path: Path) -> None:
+    gcc = shutil.which("gcc")
+    calls = tmp_path / "calls"
+    refuse = 'case "$*" in *FORTIFY_SOURCE=3*|*auto-var-init*) exit 1 ;; esac'
+    options = replace(OPTIONS, cc=_script(tmp_path / "oldcc", f'echo x >> {calls}\n{refuse}\nexec {gcc} "$@"'))
+    compiler = Compiler((str(options.cc),), {"compiler": "old"})
+    flags = hardening_flags(compiler, options, state)
+    assert "-D_FORTIFY_SOURCE=2" in flags.compile
+    assert "-D_FORTIFY_SOURCE=3" not in flags.compile
+    assert "zero-initialised-variables" not in flags.features
+    assert "-Wl,-z,now" in flags.link
+    assert flags.configure == ("--enable-stack-protector",)
+    count = len(calls.read_text())
+    assert hardening_flags(compiler, options, state) == flags
+    assert len(calls.read_text()) == count
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [("fatal error: stdio.h: No such file", "cannot build a program: fatal"), ("No space left on device", "no space")],
+)
+def test_a_compiler_that_builds_nothing(state: StateDir, tmp_path: Path, said: str, message: str) -> None:
+    broken = _script(tmp_path / "brokencc", f"echo '{said}' >&2; exit 1")
+    with pytest.raises(MissingError, match=message):
+        hardening_flags(Compiler((broken,), {}), OPTIONS, state)
+    assert not list(state.memo.glob("hardening/*"))
+
+
+def test_layouts() -> None:
+    plain = Layout()
+    assert (str(plain.root), str(plain.program), str(plain.data)) == ("/usr", "bin/qemu-system-xen", "share/qemu")
+    assert Layout.for_xen(None, None, None) is None
+    xen = Layout.for_xen("/usr/", "/usr/lib/xen-4.20/bin", "/usr/share")
+    assert xen is not None
+    assert str(xen.program) == "lib/xen-4.20/bin/qemu-system-xen"
+    assert str(xen.data) == "share/qemu-xen/qemu"
+    apart = Layout.for_xen("/usr", "/opt/xen/bin", None, "/")
+    assert apart is not None
+    assert (str(apart.root), str(apart.program)) == ("/", "opt/xen/bin/qemu-system-xen")
+    assert str(apart.data) == "usr/share/qemu-xen/qemu"
+    default = Layout.for_xen(None, None, None, "/staging")
+    assert default is not None
+    assert default.bindir == "/usr/local/lib/xen/bin"
+
+
+@pytest.mark.parametrize("path", ["relative", "/with space", "/../up"])
+def test_a_layout_of_odd_paths_is_refused(path: str) -> None:
+    with pytest.raises(UsageError, match="prefix="):
+        Layout(prefix=path)
