@@ -25,7 +25,8 @@ def disk_entry(path: Path, name: str) -> Entry | None:
     except FileNotFoundError:
         return None
     if stat.S_ISLNK(mode):
-        return Entry(name, SYMLINK, lambda: os.fsencode(path.readlink()))
+        # Path.readlink would take off the final slash that two of QEMU's symlinks have.
+        return Entry(name, SYMLINK, lambda: os.fsencode(os.readlink(path)))  # noqa: PTH115
     if stat.S_ISREG(mode):
         return Entry(name, file_mode(mode), partial(_read, path))
     return None  # a socket, a pipe: git has no such thing

@@ -35,11 +35,13 @@ class _Clone:
 
     repo: GitRepo
     url: str
+    state: StateDir
     ui: Ui
 
     @classmethod
     def open(cls, url: str, state: StateDir, ui: Ui) -> _Clone:
-        path = state.root / "clones" / hashlib.sha256(url.encode()).hexdigest()[:16]
+        name = hashlib.sha256(url.encode()).hexdigest()[:16]
+        path = state.root / "clones" / name
         if not path.is_dir():
             with state.scratch("clone") as folder:
                 new = folder / "git"
@@ -57,10 +59,14 @@ class _Clone:
                     run(("git", "--git-dir", new, "config", key, value), env=clean_environment())
                 publish(new, path)
         # The user's configuration stays in force here: credentials, proxies, url.*.insteadOf.
-        return cls(GitRepo(path, user_env()), url, ui)
+        return cls(GitRepo(path, user_env()), url, state, ui)
 
     def commit(self, ref: str) -> str:
         """Return the id of the commit that `ref` (branch, tag, full id) is now, with all of its files here."""
+        with self.state.lock(f"clone-{self.repo.path.name}", self.ui):
+            return self._commit(ref)
+
+    def _commit(self, ref: str) -> str:
         if _ID.fullmatch(ref):
             commit, name = ref, ref
         else:
@@ -123,26 +129,26 @@ def obtain_giturl(source: QemuSource, state: StateDir, ui: Ui) -> QemuTree:
     """
     url = source.location
     ref = source.ref or "HEAD"
-    with state.lock(f"clone-{hashlib.sha256(url.encode()).hexdigest()[:16]}", ui):
-        clone = _Clone.open(url, state, ui)
-        commit = clone.commit(ref)
-        with reading(clone.repo) as reader:
-            items = clone.repo.tree(commit)
-            pin = pinned(items, reader, url)
-            origin = {"kind": source.kind.value, "location": public_url(url), "ref": ref, "commit": commit}
+    clone = _Clone.open(url, state, ui)
+    commit = clone.commit(ref)
+    with reading(clone.repo) as reader:
+        items = clone.repo.tree(commit)
+        pin = pinned(items, reader, url)
 
-            def entries() -> Generator[Entry, None, None]:
+        def entries() -> Generator[Entry, None, None]:
+            if pin is None:
                 yield from commit_entries(items, reader)
-                if pin is not None:
-                    inner = _Clone.open(pin.url, state, ui)
-                    with reading(inner.repo) as inner_reader:
-                        files = commit_entries(
-                            inner.repo.tree(inner.commit(pin.revision)), inner_reader, f"{pin.path}/"
-                        )
-                        yield from with_overlay(pin, files, items, reader.read)
+                return
+            inner = _Clone.open(pin.url, state, ui)
+            inner_commit = inner.commit(pin.revision)  # before anything is imported: it may be out of reach
+            yield from commit_entries(items, reader)
+            with reading(inner.repo) as inner_reader:
+                files = commit_entries(inner.repo.tree(inner_commit), inner_reader, f"{pin.path}/")
+                yield from with_overlay(pin, files, items, reader.read)
 
-            if pin is not None:
-                origin["keycodemapdb"] = pin.revision
-            key = hashlib.sha256(f"{commit} {pin and pin.revision}".encode()).hexdigest()
-            imported = import_once(key, entries, state, ui, f"{public_url(url)}@{ref}")
+        key = hashlib.sha256(f"{commit} {pin and pin.revision}".encode()).hexdigest()
+        imported = import_once(key, entries, state, ui, f"{public_url(url)}@{ref}")
+    origin = {"kind": source.kind.value, "location": public_url(url), "ref": ref, "commit": commit}
+    if pin is not None:
+        origin["keycodemapdb"] = pin.revision
     return QemuTree(state.git, imported.tree, imported.version, origin)
