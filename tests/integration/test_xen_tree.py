@@ -121,7 +121,9 @@ def test_the_systems_xen_stays_its_own(
     assert ctrl.path not in [library.path for library in sdk.libraries]
 
 
-def test_xen_info(xenqemu: Callable[..., subprocess.CompletedProcess[str]], sdk: XenSdk, xen_tree: Path) -> None:
+def test_xen_info(
+    xenqemu: Callable[..., subprocess.CompletedProcess[str]], sdk: XenSdk, xen_tree: Path, tmp_path: Path
+) -> None:
     prefix = sdk.include_dirs[0].parent.parent.parent
     told = json.loads(xenqemu("xen", "info", str(prefix), "--json").stdout)
     assert (told["usable"], told["version"], told["origin"]) == (True, "4.20", "prefix")

@@ -19,9 +19,14 @@ from xenqemu.xen import libs
 _ROOTS = ("ctrl", "store", "foreignmemory", "gnttab", "evtchn", "devicemodel", "toolcore")
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return xens.make_prefix(tmp_path_factory.mktemp("made"))
+
+
 @pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    return xens.make_tree(tmp_path / "xen-unstable")
+def tree(tmp_path: Path, made: Path) -> Path:
+    return xens.make_tree(tmp_path / "xen-unstable", made)
 
 
 def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
@@ -94,6 +99,13 @@ class TestUnbuiltTree:
         assert xen.locate(str(tree), state, quiet_ui, build_libs=True).version == Version("4.20")
         assert len(list(state.xen.iterdir())) == 1
 
+    def test_a_damaged_copy_is_made_anew(self, tree: Path, state: StateDir, quiet_ui: Ui) -> None:
+        copy = libs.build(tree, state, quiet_ui).parent.parent
+        (copy / ".xenqemu-done").unlink()
+        (copy / "tools/libs/store/store.c").write_text("#error half a file\n")
+        assert xen.locate(str(tree), state, quiet_ui, build_libs=True).version == Version("4.20")
+        assert (copy / "tools/libs/store/store.c").read_text() == (tree / "tools/libs/store/store.c").read_text()
+
     def test_a_failure_shows_its_last_lines_and_the_log(self, tree: Path, state: StateDir, quiet_ui: Ui) -> None:
         (tree / "tools/libs/store/store.c").write_text("#error out of stock\n")
         with pytest.raises(BuildError) as caught:
@@ -102,6 +114,8 @@ class TestUnbuiltTree:
         assert "out of stock" in caught.value.message
         log = Path(caught.value.hint.removeprefix("the whole log: "))
         assert "out of stock" in log.read_text()
+        with pytest.raises(BuildError, match="out of stock"):
+            xen.locate(str(tree), state, quiet_ui, build_libs=True)
 
     def test_configure_fails(self, tree: Path, state: StateDir, quiet_ui: Ui) -> None:
         (tree / "configure").write_text("echo no such thing; exit 4\n")

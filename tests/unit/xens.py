@@ -65,20 +65,15 @@ _INCLUDE_MAKEFILE = """install:
 \tcp -r *.h xen-public/xen $(DESTDIR)/usr/local/include/
 """
 
+# "Compiling" takes what was compiled before, once for all tests, unless the source says #error.
 _LIBS_MAKEFILE = """SUBDIRS-y := toolcore toollog call evtchn gnttab foreignmemory devicemodel ctrl store light
 LIB := $(DESTDIR)/usr/local/lib
-needs-call := -lxentoollog -lxentoolcore
-needs-devicemodel := -lxencall
-needs-ctrl := -lxencall -lxenevtchn -lxendevicemodel
-major-ctrl := 4.20
-major-store := 4
 install:
-\t@set -e; for lib in $(SUBDIRS-y); do $(MAKE) one-$$lib; done
-one-%:
-\ttest -d $(LIB)/pkgconfig
-\tgcc -shared -Wl,--no-as-needed -Wl,-soname,libxen$*.so.$(or $(major-$*),1) -L$(LIB) \\
-\t  -o $(LIB)/libxen$*.so.$(or $(major-$*),1) -x c $*/$*.c -x none $(needs-$*)
-\tln -sf libxen$*.so.$(or $(major-$*),1) $(LIB)/libxen$*.so
+\t@set -e; test -d $(LIB)/pkgconfig; for lib in $(SUBDIRS-y); do \\
+\t  if grep '#error' $$lib/$$lib.c; then exit 1; fi; \\
+\t  soname=$$(cat $$lib/soname); \\
+\t  cp $$lib/compiled $(LIB)/$$soname; ln -sf $$soname $(LIB)/libxen$$lib.so; \\
+\tdone
 """
 
 _USELIBS = """# Libraries below tools/libs/ and their dependencies
@@ -105,8 +100,11 @@ USELIBS_light := toollog ctrl store
 """
 
 
-def make_tree(tree: Path) -> Path:
-    """Make something that configures and builds as a Xen source tree does; its `light` does not build."""
+def make_tree(tree: Path, made: Path) -> Path:
+    """Make something that configures and builds as a Xen source tree does; its `light` does not build.
+
+    `made` is an installed Xen of `make_prefix`, whose libraries it builds.
+    """
     for folder in ("config", "m4", "xen", "tools/include/xen-public", "tools/libs"):
         (tree / folder).mkdir(parents=True)
     (tree / "xen" / "Makefile").write_text("export XEN_VERSION = 4\nexport XEN_SUBVERSION = 20\n")
@@ -120,9 +118,13 @@ def make_tree(tree: Path) -> Path:
         header.rename(tree / "tools" / "include" / header.name)
     (tree / "tools" / "include" / "headers" / "xen").rename(tree / "tools" / "include" / "xen-public" / "xen")
     (tree / "tools" / "include" / "headers").rmdir()
-    for name in ("toolcore", "toollog", "evtchn", "gnttab", "call", "foreignmemory", "devicemodel", "ctrl", "store"):
-        (tree / "tools" / "libs" / name).mkdir()
-        (tree / "tools" / "libs" / name / f"{name}.c").write_text(f"int {name}(void) {{ return 1; }}\n")
+    for name in LIBRARIES:
+        library = tree / "tools" / "libs" / name.removeprefix("xen")
+        library.mkdir()
+        (library / f"{library.name}.c").write_text(f"int {name}(void) {{ return 1; }}\n")
+        link = made / "lib" / f"lib{name}.so"
+        (library / "soname").write_text(str(link.readlink()))
+        shutil.copy(link, library / "compiled")
     (tree / "tools" / "libs" / "light").mkdir()
     (tree / "tools" / "libs" / "light" / "light.c").write_text("#error nobody should build this\n")
     return tree

@@ -135,17 +135,29 @@ def build(tree: Path, state: StateDir, ui: Ui, jobs: int | None = None) -> Path:
     with state.lock(f"xen-{key[:16]}", ui):
         if not (copy / _DONE).exists():
             with ui.step("building Xen's libraries"):
-                _build(tree, sources, copy, state, compiler, jobs or os.cpu_count() or 1)
+                resumed = copy.exists()
+                try:
+                    _build(tree, sources, copy, state, compiler, jobs or os.cpu_count() or 1)
+                except BuildError:
+                    if not resumed:
+                        raise
+                    # A machine that lost power leaves truncated files behind, and make goes by their dates.
+                    shutil.rmtree(copy)
+                    _build(tree, sources, copy, state, compiler, jobs or os.cpu_count() or 1)
     return installed
+
+
+def _copy(tree: Path, sources: list[Path], copy: Path, state: StateDir) -> None:
+    with state.scratch("xen") as scratch:
+        for relative in sources:
+            (scratch / "tree" / relative).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(tree / relative, scratch / "tree" / relative)
+        publish(scratch / "tree", copy)
 
 
 def _build(tree: Path, sources: list[Path], copy: Path, state: StateDir, compiler: str, jobs: int) -> None:
     if not copy.exists():
-        with state.scratch("xen") as scratch:
-            for relative in sources:
-                (scratch / "tree" / relative).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(tree / relative, scratch / "tree" / relative)
-            publish(scratch / "tree", copy)
+        _copy(tree, sources, copy, state)
     log = copy / "build.log"
     recipe = _recipe()
     variables = [*recipe["make"]["variables"], f"DESTDIR={copy / 'dist' / 'install'}"]
