@@ -50,12 +50,16 @@ src=$(realpath --relative-to=. "$tree")
     echo "  command = echo x >> $control/compiled; touch $control/at-compile;" \
         "while [ -e $control/hold-compile ]; do sleep 0.02; done; touch \$out"
     echo "  description = Generating \$out"
+    echo "rule rom"
+    echo "  command = echo rom > \$out"
     echo "rule link"
     echo "  command = $cc -pie -o \$out \$in $quoted"
     echo "  description = Linking target \$out"
     for name in main first second; do echo "build $name.o: cc $src/$name.c | gate"; done
     echo "build gate: wait"
     echo "build qemu-system-xen: link main.o first.o second.o"
+    echo "build pc-bios/xen-dm/linuxboot.bin: rom"
+    echo "build xen-dm: phony qemu-system-xen pc-bios/xen-dm/linuxboot.bin"
 } > build.ninja.new
 mv build.ninja.new build.ninja
 """

@@ -58,6 +58,7 @@ def test_a_build_leaves_program_data_log_and_manifest(state: StateDir, quiet_ui:
     assert files == {
         "tree/bin/qemu-system-xen",
         "tree/share/qemu/keymaps/de",
+        "tree/share/qemu/linuxboot.bin",
         "manifest.json",
         "build.log",
         "timings.json",

@@ -37,7 +37,8 @@ def stage_tree(inputs: BuildInput, options: BuildOptions, build: Path, tree: Pat
         except CommandFailedError as error:
             raise BuildError(f"strip failed on {PROGRAM}: {error.completed.stderr.strip()}") from error
     for folder in load_recipe().data:
-        for file in sorted((inputs.tree / folder.source).iterdir()):
+        base = build if folder.built else inputs.tree
+        for file in sorted((base / folder.source).glob(folder.files)):
             if file.is_file() and file.name not in folder.exclude:
                 _place(file, tree / layout.data / folder.target / file.name, 0o644)
     check_xen(target, inputs.xen)

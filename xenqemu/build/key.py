@@ -37,7 +37,7 @@ def key_document(inputs: BuildInput, options: BuildOptions, compiler: Compiler) 
     return {
         "recipe": {
             "revision": recipe.revision,
-            "arguments": list(recipe.arguments),
+            "arguments": [recipe.pkgversion, recipe.ninja_target, *recipe.arguments],
             "hardening": [[e.feature, list(e.compile), list(e.link), list(e.configure)] for e in recipe.hardening],
             "environment": dict(recipe.environment.fixed),
         },

@@ -28,11 +28,17 @@ class ToolArguments:
 
 @dataclass(frozen=True)
 class DataFolder:
-    """Files of the source tree that the program opens at run time: from where, to where, and which ones not."""
+    """Files that the program opens at run time.
 
+    `built` tells the build directory from the source tree, `source` is the folder there, `files` a pattern of names
+    and `exclude` names of that folder, `target` the folder in QEMU's data directory.
+    """
+
+    built: bool
     source: str
-    target: str
+    files: str
     exclude: frozenset[str]
+    target: str
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,7 @@ class Recipe:
 
     revision: int
     pkgversion: str
+    ninja_target: str
     arguments: tuple[str, ...]
     tools: tuple[ToolArguments, ...]
     data: tuple[DataFolder, ...]
@@ -107,13 +114,21 @@ def load_recipe() -> Recipe:
     return Recipe(
         revision=int(table["revision"]),
         pkgversion=str(table["pkgversion"]),
+        ninja_target=str(table["ninja_target"]),
         arguments=_words(table, "arguments"),
         tools=tuple(
             ToolArguments(_version(entry, "since"), _version(entry, "before"), _words(entry, "arguments"))
             for entry in table["tools"]
         ),
         data=tuple(
-            DataFolder(entry["source"], entry["target"], frozenset(_words(entry, "exclude"))) for entry in table["data"]
+            DataFolder(
+                entry["from"] == "build",
+                entry["source"],
+                entry["files"],
+                frozenset(_words(entry, "exclude")),
+                entry["target"],
+            )
+            for entry in table["data"]
         ),
         environment=Environment(
             _words(environment, "honoured"),

@@ -21,7 +21,8 @@ from xenqemu.build.environment import build_environment
 from xenqemu.build.install import stage_tree
 from xenqemu.build.key import artifact_key
 from xenqemu.build.manifest import MANIFEST, dump_manifest, load_manifest, make_manifest
-from xenqemu.build.model import PROGRAM, Artifact, BuildInput, BuildOptions, Compiler, Flags
+from xenqemu.build.model import Artifact, BuildInput, BuildOptions, Compiler, Flags
+from xenqemu.build.recipe import load_recipe
 from xenqemu.errors import BuildError
 from xenqemu.proc import stream
 from xenqemu.state import StateDir, publish, write_atomic
@@ -213,12 +214,12 @@ class _Run:
         write_atomic(self.work / STAMP, json.dumps({"command": list(command)}, indent=1).encode())
 
     def _compile(self, environment: dict[str, str]) -> None:
-        argv = [str(console_script("ninja")), "-C", str(self.build)]
+        argv = [str(console_script("ninja")), "-C", str(self.build), load_recipe().ninja_target]
         if self.options.jobs is not None:
             argv.append(f"-j{self.options.jobs}")
         with self.ui.progress("compile") as progress:
             output = NinjaOutput(progress)
-            code = stream(self._guarded(*argv, PROGRAM), output.feed, cwd=self.build, env=environment, log=self.log)
+            code = stream(self._guarded(*argv), output.feed, cwd=self.build, env=environment, log=self.log)
             if code != 0:
                 if any("No space left on device" in line for line in (*output.message, output.last)):
                     raise no_space(self.build)
