@@ -21,7 +21,7 @@ COMMIT = "c0ffee" + "0" * 34
 # is said before it fails; at-configure and at-compile are written when it gets there.
 CONFIGURE = r"""
 tree=$(cd "$(dirname "$0")" && pwd)
-control=$tree/control
+control=TREE/control
 for word; do
     value=${word#*=}
     case $word in
@@ -100,7 +100,7 @@ def make_tree(state: StateDir, commit: str = COMMIT) -> Path:
     tree = state.trees / commit
     for folder in ("control", "pc-bios/keymaps", "subprojects"):
         (tree / folder).mkdir(parents=True)
-    (tree / "configure").write_text(CONFIGURE)
+    (tree / "configure").write_text(CONFIGURE.replace("TREE", str(tree)))
     (tree / "main.c").write_text(MAIN)
     (tree / "first.c").write_text("const char *first(void) { return __FILE__; }\n")
     (tree / "second.c").write_text(other_source())

@@ -25,7 +25,7 @@ from xenqemu.build.recipe import load_recipe
 from xenqemu.errors import BuildError, MissingError, UsageError
 from xenqemu.state import StateDir
 
-LOG, TREE = Path("/state/build.log"), Path("/state/trees/c0ffee")
+LOG, TREE = Path("/state/build.log"), Path("/state/builds/k/src")
 
 
 class Recorder:
@@ -47,15 +47,15 @@ def feed(text: str) -> tuple[NinjaOutput, Recorder]:
 FAILURE = """\
 ninja: Entering directory `/state/builds/k/build'
 @xenqemu 1 3@ Compiling C object libqom.a.p/qom_object.c.o
-../../../trees/c0ffee/qom/object.c:1:1: warning: something harmless
+../src/qom/object.c:1:1: warning: something harmless
 @xenqemu 2 3@ Compiling C object libcommon.a.p/hw_xen_xen.c.o
 FAILED: [code=1] libcommon.a.p/hw_xen_xen.c.o
-gcc -c -o libcommon.a.p/hw_xen_xen.c.o ../../../trees/c0ffee/hw/xen/xen.c -Werror
-../../../trees/c0ffee/hw/xen/xen.c: In function 'f':
-../../../trees/c0ffee/hw/xen/xen.c:7:5: error: 'x' undeclared
+gcc -c -o libcommon.a.p/hw_xen_xen.c.o ../src/hw/xen/xen.c -Werror
+../src/hw/xen/xen.c: In function 'f':
+../src/hw/xen/xen.c:7:5: error: 'x' undeclared
     7 |     x = 1;
       |     ^
-../../../trees/c0ffee/hw/xen/xen.c:9:5: warning: unused variable 'y'
+../src/hw/xen/xen.c:9:5: warning: unused variable 'y'
 FAILED: [code=1] other.o
 gcc -c other.c
 other.c:1:1: error: second failure
@@ -167,11 +167,11 @@ def test_the_users_flags_come_last_and_the_target_is_filled_in(state: StateDir) 
 
 
 def test_paths_are_mapped_absolute_and_relative() -> None:
-    flags = prefix_maps(Path("/s/trees/c"), Path("/s/builds/k/build"), [Path("/xen/include")])
+    flags = prefix_maps(Path("/s/builds/k/build"), [Path("/xen/include")])
     assert flags == (
         "-ffile-prefix-map=/xen/include=/usr/src/xen/0",
-        "-ffile-prefix-map=../../../trees/c=/usr/src/qemu",
-        "-ffile-prefix-map=/s/trees/c=/usr/src/qemu",
+        "-ffile-prefix-map=../src=/usr/src/qemu",
+        "-ffile-prefix-map=/s/builds/k/src=/usr/src/qemu",
         "-ffile-prefix-map=/s/builds/k/build=/usr/src/qemu/build",
     )
 

@@ -53,12 +53,18 @@ def check_paths(paths: Sequence[Path]) -> None:
             )
 
 
-def prefix_maps(tree: Path, build: Path, xen: Sequence[Path]) -> tuple[str, ...]:
+def source_folder(build: Path) -> Path:
+    """Return where a build in the folder `build` has its copy of the source tree."""
+    return build.parent / "src"
+
+
+def prefix_maps(build: Path, xen: Sequence[Path]) -> tuple[str, ...]:
     """Return the flags that keep the machine's paths out of the binary (`__FILE__`, debug information).
 
     Meson names sources relative to the build directory and some include directories absolutely, so both forms of
     the tree are mapped. gcc and clang use the last map that matches, so that inner folders come last.
     """
+    tree = source_folder(build)
     relative = os.path.relpath(tree, build)
     pairs = [(str(folder), f"/usr/src/xen/{number}") for number, folder in enumerate(xen)]
     pairs += [(relative, "/usr/src/qemu"), (str(tree), "/usr/src/qemu"), (str(build), "/usr/src/qemu/build")]
@@ -81,16 +87,16 @@ def link_paths(inputs: BuildInput, options: BuildOptions) -> tuple[str, ...]:
 def configure_argv(
     inputs: BuildInput, options: BuildOptions, compiler: Compiler, hardening: Flags, build: Path
 ) -> tuple[str, ...]:
-    """Return the whole command that configures `inputs.tree` in the folder `build`.
+    """Return the whole command that configures the copy of `inputs.tree` beside the folder `build`.
 
     What the user says comes after what this stage says, and so wins where the two contradict.
     """
     recipe = load_recipe()
     names = {"python": sys.executable, "meson": str(console_script("meson")), "ninja": str(console_script("ninja"))}
     xen = (*inputs.xen.include_dirs, *inputs.xen.library_dirs)
-    check_paths((inputs.tree, build, *xen, *(Path(name) for name in names.values())))
+    check_paths((build, *xen, *(Path(name) for name in names.values())))
     cflags = (
-        *prefix_maps(inputs.tree, build, inputs.xen.include_dirs),
+        *prefix_maps(build, inputs.xen.include_dirs),
         *hardening.compile,
         *inputs.xen_compile_flags,
         *flag_words(options.environment, "CFLAGS"),
@@ -107,7 +113,7 @@ def configure_argv(
     chosen = inputs.configure_arguments
     target = () if any(word.startswith("--target-list=") for word in chosen) else (f"--target-list={DEFAULT_TARGET}",)
     return (
-        str(inputs.tree / "configure"),
+        str(source_folder(build) / "configure"),
         *(template.format(**names) for template in recipe.tool_arguments(inputs.version)),
         f"--cc={' '.join(compiler.argv)}",
         f"--prefix={layout.prefix}",

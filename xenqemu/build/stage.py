@@ -16,7 +16,7 @@ from pathlib import Path
 
 from xenqemu.build.compile import NINJA_STATUS, NinjaOutput
 from xenqemu.build.compiler import hardening_flags, identify_compiler
-from xenqemu.build.configure import configure_argv, configure_error, console_script, no_space
+from xenqemu.build.configure import configure_argv, configure_error, console_script, no_space, source_folder
 from xenqemu.build.environment import build_environment
 from xenqemu.build.install import stage_tree
 from xenqemu.build.key import artifact_key
@@ -24,7 +24,7 @@ from xenqemu.build.manifest import MANIFEST, dump_manifest, load_manifest, make_
 from xenqemu.build.model import Artifact, BuildInput, BuildOptions, Compiler, Flags
 from xenqemu.build.recipe import load_recipe
 from xenqemu.errors import BuildError
-from xenqemu.proc import stream
+from xenqemu.proc import CommandFailedError, run, stream
 from xenqemu.state import StateDir, publish, write_atomic
 from xenqemu.ui import Ui
 
@@ -158,6 +158,9 @@ class _Run:
         # QEMU 7.2's configure wants a Python for its own scripts, and takes --python for a reason to refuse --meson.
         environment["PYTHON"] = sys.executable
         environment["NINJA_STATUS"] = NINJA_STATUS
+        # No path of the build directory gets into an object (`prefix_maps`), so ccache need not tell them apart.
+        environment.setdefault("CCACHE_BASEDIR", str(self.work))
+        environment.setdefault("CCACHE_NOHASHDIR", "1")
         return environment
 
     def _guarded(self, *argv: str) -> tuple[str, ...]:
@@ -200,18 +203,28 @@ class _Run:
     def _configure(self, command: tuple[str, ...], environment: dict[str, str]) -> None:
         (self.work / STAMP).unlink(missing_ok=True)
         shutil.rmtree(self.build, ignore_errors=True)
+        self._link_source()
         self.build.mkdir()
         self.log.unlink(missing_ok=True)
         lines: list[str] = []
-        wrap_lock = self.inputs.tree / "subprojects" / ".wraplock"
-        had_lock = wrap_lock.exists()
         code = stream(self._guarded("sh", *command), lines.append, cwd=self.build, env=environment, log=self.log)
-        if not had_lock:
-            # Meson's own lock against simultaneous downloads, which are off; it has no use after a configure.
-            _unlink_quietly(wrap_lock)
         if code != 0:
             raise configure_error(lines, self.log, self.build)
         write_atomic(self.work / STAMP, json.dumps({"command": list(command)}, indent=1).encode())
+
+    def _link_source(self) -> None:
+        """Make `src` beside `build` a copy of the tree, of hard links where the file system has them.
+
+        With it every build sees its sources as `../src`, so that a compiler cache knows a file that did not change
+        since another commit; and meson's lock file in `subprojects` does not get into the tree.
+        """
+        source = source_folder(self.build)
+        shutil.rmtree(source, ignore_errors=True)
+        try:
+            run(("cp", "-al", self.inputs.tree, source))
+        except CommandFailedError:
+            shutil.rmtree(source, ignore_errors=True)
+            shutil.copytree(self.inputs.tree, source, symlinks=True)
 
     def _compile(self, environment: dict[str, str]) -> None:
         argv = [str(console_script("ninja")), "-C", str(self.build), load_recipe().ninja_target]
@@ -223,7 +236,7 @@ class _Run:
             if code != 0:
                 if any("No space left on device" in line for line in (*output.message, output.last)):
                     raise no_space(self.build)
-                raise output.error(self.log, self.inputs.tree)
+                raise output.error(self.log, source_folder(self.build))
 
     def _publish(self, hardening: Flags) -> Artifact:
         destination = self.state.artifacts / self.key
@@ -246,8 +259,3 @@ class _Run:
                 destination.rename(folder / "damaged")
             publish(result, destination)
         return Artifact(self.key, destination, manifest)
-
-
-def _unlink_quietly(path: Path) -> None:
-    with suppress(OSError):
-        path.unlink(missing_ok=True)
