@@ -207,7 +207,7 @@ def test_no_space_left(tmp_path: Path, state: StateDir, monkeypatch: pytest.Monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("xenqemu.source.directory.import_once", full)
-    with pytest.raises(MissingError, match="no space left in .*state"):
+    with pytest.raises(MissingError, match=r"no space left in .*state"):
         obtained(tmp_path / "q", state)
 
 
@@ -273,7 +273,7 @@ def test_two_imports_at_once(tmp_path: Path, state: StateDir) -> None:
         "from xenqemu.state import StateDir; from xenqemu.ui import QuietUi\n"
         "print(obtain(parse_source(sys.argv[1]), StateDir(Path(sys.argv[2])).create(), QuietUi()).tree)\n"
     )
-    argv = [sys.executable, "-c", script, tmp_path / "q", state.root]
+    argv = [sys.executable, "-c", script, str(tmp_path / "q"), str(state.root)]
     running = [subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     said = {process.communicate()[0] for process in running}
     assert [process.returncode for process in running] == [0, 0, 0]

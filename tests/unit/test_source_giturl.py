@@ -209,5 +209,5 @@ def test_a_full_disk_is_said_so(remote: Path, state: StateDir, monkeypatch: pyte
     monkeypatch.setattr("xenqemu.source.giturl.run", lambda argv, **_: said if "fetch" in argv else _run(argv, **_))
     from xenqemu.proc import run as _run
 
-    with pytest.raises(MissingError, match="no space left in .*clones"):
+    with pytest.raises(MissingError, match=r"no space left in .*clones"):
         obtained(f"file://{remote}@main", state)

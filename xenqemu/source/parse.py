@@ -60,7 +60,7 @@ def parse_source(
 
 def _distro(text: str, make: Make) -> QemuSource | None:
     match = re.fullmatch(r"distro(?::(.*))?", text)
-    if match is None or Path(text).exists():
+    if match is None or _existing(text) is not None:
         return None
     series = match[1] or ""
     if series and not re.fullmatch(r"\d+(\.\d+)*", series):
@@ -72,8 +72,8 @@ def _path(text: str, make: Make) -> QemuSource | None:
     if not text or _SCHEME.match(text):
         return None
     for name, ref in _splits(text):
-        path = Path(name).expanduser()
-        if not path.exists():
+        path = _existing(name)
+        if path is None:
             continue
         if path.is_file():
             if ref is not None or not is_tarball(path):
@@ -85,6 +85,14 @@ def _path(text: str, make: Make) -> QemuSource | None:
             return make(SourceKind.CHECKOUT, str(path), ref)
         return make(SourceKind.DIRECTORY, str(path))
     return None
+
+
+def _existing(name: str) -> Path | None:
+    try:
+        path = Path(name).expanduser()
+        return path if path.exists() else None
+    except (RuntimeError, OSError, ValueError):  # no such user's home; too long; a zero byte
+        return None
 
 
 def _splits(text: str) -> Iterator[tuple[str, str | None]]:

@@ -24,7 +24,8 @@ from xenqemu.source.entries import SYMLINK, Entry, file_mode
 MAX_TOTAL = 4 << 30
 MAX_FILE = 256 << 20
 
-_DAMAGE = (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile, UnicodeDecodeError)
+_BLOCK = 512  # what tar counts in; an archive ends with two blocks of zeros
+_DAMAGE = (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile)
 _AGAIN = "get the file again and compare its checksum with the one that the project publishes"
 
 
@@ -55,21 +56,36 @@ def is_tarball(path: Path) -> bool:
     return any(start.startswith(magic) for magic, _, _ in _FORMATS) or start[257:262] == b"ustar"
 
 
-class _Counted:
-    """A stream that refuses to be endless."""
+class _Unpacked:
+    """The unpacked archive at `path`: refuses to be endless, and says in our words when it is damaged."""
 
-    def __init__(self, stream: IO[bytes], what: str) -> None:
+    def __init__(self, stream: IO[bytes], path: Path) -> None:
         self._stream = stream
-        self._what = what
+        self._path = path
         self._left = MAX_TOTAL
+        self.tail = b""
 
     def read(self, size: int) -> bytes:
-        data = self._stream.read(size)
+        try:
+            data = self._stream.read(size)
+        except _DAMAGE as error:
+            raise _damaged(self._path, str(error)) from error
+        except OSError as error:
+            # bz2 and gzip complain with a bare OSError, the kernel with one that has a number.
+            if error.errno is not None:
+                raise
+            raise _damaged(self._path, str(error)) from error
+        except Exception as error:
+            if type(error).__module__.partition(".")[0] != "zstandard":
+                raise
+            raise _damaged(self._path, str(error)) from error
         self._left -= len(data)
         if self._left < 0:
             raise SourceError(
-                f"{self._what} unpacks to more than {MAX_TOTAL >> 30} GiB, which no QEMU does", "is it the right file?"
+                f"{self._path.name} unpacks to more than {MAX_TOTAL >> 30} GiB, which no QEMU does",
+                "is it the right file?",
             )
+        self.tail = (self.tail + data[-_BLOCK:])[-_BLOCK:]
         return data
 
     def drain(self) -> None:
@@ -78,7 +94,7 @@ class _Counted:
 
 
 @contextmanager
-def decompressed(path: Path) -> Iterator[_Counted]:
+def decompressed(path: Path) -> Iterator[_Unpacked]:
     """Enter with a stream of what the archive at `path` unpacks to.
 
     Raises `SourceError` when it turns out damaged or cut off, at the latest on leaving: the rest of the stream is
@@ -88,41 +104,25 @@ def decompressed(path: Path) -> Iterator[_Counted]:
         start = file.read(8)
     ways = [(argv, opener) for magic, argv, opener in _FORMATS if start.startswith(magic)]
     program, opener = ways[0] if ways else ((), _plain)
-    try:
-        if program and shutil.which(program[0]):
-            with _process((*program, str(path)), path) as stream:
-                yield stream
-        else:
-            with opener(path) as opened:
-                stream = _Counted(opened, path.name)
-                yield stream
-                stream.drain()
-    except _DAMAGE as error:
-        raise _damaged(path, str(error)) from error
-    except OSError as error:
-        # bz2 and gzip complain with a bare OSError, the kernel with one that has a number.
-        if error.errno is not None:
-            raise
-        raise _damaged(path, str(error)) from error
-    except Exception as error:
-        if type(error).__module__.partition(".")[0] != "zstandard":
-            raise
-        raise _damaged(path, str(error)) from error
+    if program and shutil.which(program[0]):
+        with _process((*program, str(path)), path) as stream:
+            yield stream
+    else:
+        with opener(path) as opened:
+            stream = _Unpacked(opened, path)
+            yield stream
+            stream.drain()
 
 
 @contextmanager
-def _process(argv: tuple[str, ...], path: Path) -> Iterator[_Counted]:
+def _process(argv: tuple[str, ...], path: Path) -> Iterator[_Unpacked]:
     process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         if process.stdout is None:
             raise AssertionError("Popen gives the pipe that it was asked for")
-        stream = _Counted(process.stdout, path.name)
-        try:
-            yield stream
-            stream.drain()
-        except _DAMAGE as error:
-            process.kill()
-            raise _damaged(path, str(error)) from error
+        stream = _Unpacked(process.stdout, path)
+        yield stream
+        stream.drain()
         complaint = process.communicate()[1].decode("utf-8", "replace").strip()
         if process.returncode != 0:
             raise _damaged(path, complaint.rpartition(": ")[2])
@@ -139,12 +139,31 @@ def _hostile(what: str, name: str, why: str) -> SourceError:
     return SourceError(f"{what}: '{name}' {why}", "no release of QEMU has that: do not use this archive")
 
 
-def _read_member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    file = tar.extractfile(member)
-    content = b"" if file is None else file.read()
-    if len(content) != member.size:
-        raise tarfile.ReadError("unexpected end of data")
-    return content
+@contextmanager
+def _understanding(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except tarfile.TarError as error:
+        raise _damaged(path, str(error)) from error
+
+
+def _read_member(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> bytes:
+    with _understanding(path):
+        file = tar.extractfile(member)
+        return b"" if file is None else file.read()
+
+
+def _require_end(tar: tarfile.TarFile, stream: _Unpacked, path: Path) -> None:
+    """Raise `SourceError` unless the archive ends as archives do: with zeros, and nothing else after them.
+
+    tarfile takes a header that it does not understand, or that is cut off, for the end.
+    """
+    while rest := tar.fileobj.read(1 << 20):
+        if rest.strip(b"\0"):
+            raise _damaged(path, "not understood to its end")
+    stream.drain()
+    if stream.tail.strip(b"\0") or len(stream.tail) < _BLOCK:
+        raise _damaged(path, "it has no end")
 
 
 class _Top:
@@ -189,7 +208,11 @@ def tar_entries(path: Path) -> Generator[Entry, None, None]:
     what = path.name
     top = _Top(what)
     seen: set[str] = set()
-    with decompressed(path) as stream, tarfile.open(fileobj=stream, mode="r|", bufsize=1 << 20) as tar:  # type: ignore[call-overload]
+    with (
+        decompressed(path) as stream,
+        _understanding(path),
+        tarfile.open(fileobj=stream, mode="r|", bufsize=1 << 20) as tar,  # type: ignore[call-overload]
+    ):
         while (member := tar.next()) is not None:
             tar.members = []  # it would keep every header: 40 MB for a QEMU
             name = top.strip(member.name, folder=member.isdir())
@@ -198,10 +221,12 @@ def tar_entries(path: Path) -> Generator[Entry, None, None]:
             if not name or name in seen:
                 raise _hostile(what, member.name, "appears twice")
             seen.add(name)
-            yield _entry(tar, member, name, top, what)
+            yield _entry(tar, member, name, top, path)
+        _require_end(tar, stream, path)
 
 
-def _entry(tar: tarfile.TarFile, member: tarfile.TarInfo, name: str, top: _Top, what: str) -> Entry:
+def _entry(tar: tarfile.TarFile, member: tarfile.TarInfo, name: str, top: _Top, path: Path) -> Entry:
+    what = path.name
     if member.issym():
         # Checked when read: what normalisation drops is never written anywhere.
         return Entry(name, SYMLINK, partial(_symlink_target, what, name, member.linkname))
@@ -211,4 +236,4 @@ def _entry(tar: tarfile.TarFile, member: tarfile.TarInfo, name: str, top: _Top, 
         raise _hostile(what, member.name, "is a device or another special file")
     if member.size > MAX_FILE:
         raise _hostile(what, member.name, f"is {member.size >> 20} MiB big")
-    return Entry(name, file_mode(member.mode), partial(_read_member, tar, member))
+    return Entry(name, file_mode(member.mode), partial(_read_member, tar, member, path))
