@@ -229,6 +229,8 @@ def _builds(state: StateDir) -> None:
         (state.builds / key / COMMIT).write_text(commit)
         (state.trees / commit).mkdir(parents=True)
         (state.trees / commit / "file").write_text("x" * 10000)
+    (state.builds / "given-up").mkdir()
+    os.utime(state.builds / "given-up", (1e9, 1e9))
     (state.trees / "c4").mkdir()
     keep(state, "done", FILES)
 

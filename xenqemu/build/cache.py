@@ -20,6 +20,8 @@ from xenqemu.state import StateDir
 
 # Scratch folders live for minutes; a day later they are those of killed runs.
 _SCRATCH_AGE = timedelta(days=1)
+# Nobody has gone on with a build, interrupted or failed, for this long: it is given up. Each is about a gigabyte.
+_BUILD_AGE = timedelta(days=7)
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,8 @@ def prune(
     """Remove what is not needed and return the bytes that this freed.
 
     Artifacts beyond the `keep` most recently used ones, and those not used for `older_than`, go; so do the build
-    folders of finished builds, work trees that no unfinished build refers to, and what killed runs left in `tmp`.
+    folders of finished builds and of those that nobody went on with for `older_than` (None: a week), work trees that
+    no other build refers to, and what killed runs left in `tmp`.
     With `everything` unfinished builds, downloads, the object store and all other derived things go as well. What
     another run is using at the moment stays.
     """
@@ -106,8 +109,7 @@ def prune(
         if everything or old or (keep is not None and number >= keep):
             freed += _remove_artifact(path, state)
     for path in _entries(state.builds):
-        age = now - _last_used(path)
-        stale = older_than is not None and age > older_than.total_seconds()
+        stale = now - _last_used(path) > (_BUILD_AGE if older_than is None else older_than).total_seconds()
         if everything or stale or (state.artifacts / path.name).exists():
             with _free(lock_name(path.name), state) as free:
                 freed += _remove(path, state) if free else 0
