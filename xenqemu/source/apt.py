@@ -99,8 +99,10 @@ class PrivateApt:
         machine = []
         for line in dump.stdout.splitlines():
             name, _, value = line.partition(" ")
-            if value and name not in ours and not name.startswith(("Acquire::IndexTargets", "Acquire::Languages")):
-                machine.append(f"{name} {_quoted(value)};\n")
+            # apt's configuration files have no way to write a quotation mark inside of a value.
+            unwanted = name in ours or name.startswith(("Acquire::IndexTargets", "Acquire::Languages"))
+            if value and not unwanted and '"' not in value:
+                machine.append(f'{name} "{value}";\n')
         text = "".join(machine) + "".join(f'{name} "{value}";\n' for name, value in ours.items())
         write_atomic(top / "apt.conf", text.encode())
         write_atomic(top / "status", b"")
@@ -152,12 +154,12 @@ class PrivateApt:
         done = run(helper, env=self._environment(), check=False)
         if not done.ok or not part.is_file():
             return _complaint(done)
+        if part.is_symlink():  # what apt makes of a file: URI
+            copy = path.with_name(path.name + ".copy")
+            shutil.copyfile(part, copy)
+            copy.replace(part)
         part.replace(path)
         return path, file["sha256"]
-
-
-def _quoted(value: str) -> str:
-    return '"' + value.replace('"', '\\"') + '"'
 
 
 def _complaint(done: Completed) -> str:

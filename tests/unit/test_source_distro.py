@@ -1,0 +1,276 @@
+"""The package archive: what is derived from the machine's configuration, and a signed archive of our own."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.unit.fake_archive import FakeArchive
+from tests.unit.fake_qemu import write_fake_qemu
+from tests.unit.keys import Signer, signer
+from tests.unit.test_source_forms import obtained, pack
+from xenqemu.errors import MissingError, SourceError
+from xenqemu.source import QemuTree, apt, obtain, parse_source
+from xenqemu.source.apt import FetchedSource, fetch_source
+from xenqemu.source.aptsources import Archive, machine_archive, one_line
+from xenqemu.state import StateDir
+from xenqemu.ui import QuietUi
+
+
+class Told(QuietUi):
+    """Keeps the warnings."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+@pytest.fixture(scope="module")
+def key() -> Iterator[Signer]:
+    with signer("archive") as made:
+        yield made
+
+
+@pytest.fixture
+def served(tmp_path: Path, key: Signer) -> FakeArchive:
+    """Bookworm has 7.2, trixie 10.0, unstable 10.2 and a 11.1 that is not served."""
+    made = FakeArchive(tmp_path / "archive", key, key.export(tmp_path / "archive.gpg", armor=False))
+    for suite, version, upstream, name in (
+        ("bookworm", "1:7.2+dfsg-7", "7.2.0", "qemu_7.2+dfsg"),
+        ("trixie", "1:10.0.13+ds-0", "10.0.13", "qemu_10.0.13+ds"),
+        ("trixie", "1:10.2.1+ds-1", "10.2.1", "qemu_10.2.1+ds"),
+        ("unstable", "1:10.2.2+ds-1", "10.2.2", "qemu_10.2.2+ds"),
+        ("unstable", "1:11.1.2+ds-3", "", "qemu_11.1.2+ds"),
+    ):
+        tarball = None
+        if upstream:
+            write_fake_qemu(tmp_path / upstream, upstream)
+            tarball = pack(tmp_path / upstream, tmp_path / f"{upstream}.tar.xz")
+        made.add(suite, "qemu", version, tarball, f"{name}.orig.tar.xz")
+    made.publish()
+    return made
+
+
+@pytest.fixture
+def archive(served: FakeArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Archive:
+    etc = served.etc(tmp_path / "etc")
+    made = machine_archive(etc, etc / "os-release")
+    monkeypatch.setattr(apt, "machine_archive", lambda: made)
+    return made
+
+
+def got(text: str, state: StateDir, ui: QuietUi | None = None, *, refresh: bool = False) -> QemuTree:
+    return obtain(parse_source(text, refresh=refresh), state, ui or QuietUi(), supported_series=("7.2", "10.0", "10.2"))
+
+
+def test_the_archive_is_derived_from_the_machine(served: FakeArchive, archive: Archive) -> None:
+    assert archive.codename == "bookworm"
+    assert archive.suites[0] == "bookworm"
+    assert {"trixie", "testing", "unstable", "bookworm-backports"} < set(archive.suites)
+    assert len(set(archive.suites)) == len(archive.suites)
+    text = archive.sources("trixie")
+    assert f"URIs: {served.uri}\nSuites: trixie\nComponents: main\nSigned-By: {served.keyring}\n" in text
+    assert text.startswith("Types: deb-src\n")
+    assert ".invalid" not in text
+
+
+@pytest.mark.parametrize("text", ["distro", "distro:10.2"])
+def test_the_newest_of_the_series(text: str, archive: Archive, state: StateDir, tmp_path: Path) -> None:
+    tree = got(text, state)
+    assert tree.tree == obtained(tmp_path / "10.2.2", state).tree
+    assert tree.origin["suite"] == "unstable"
+    assert tree.origin["verified"] == "archive signature"
+    assert tree.origin["sha256"] == hashlib.sha256((tmp_path / "10.2.2.tar.xz").read_bytes()).hexdigest()
+
+
+def test_each_series_comes_from_the_suite_that_has_it(archive: Archive, state: StateDir) -> None:
+    assert str(got("distro:7.2", state).version) == "7.2.0"
+    assert got("distro:7.2", state).origin["suite"] == "bookworm"
+    assert str(got("distro:10.0", state).version) == "10.0.13"
+    assert str(got("distro:10", state).version) == "10.2.2"
+
+
+def test_a_file_that_is_not_served_gives_way_to_an_older_one(
+    served: FakeArchive, archive: Archive, state: StateDir
+) -> None:
+    ui = Told()
+    (served.root / "pool/qemu/qemu_10.2.2+ds.orig.tar.xz").unlink()
+    assert str(got("distro:10.2", state, ui).version) == "10.2.1"
+    assert ui.warnings[0].startswith("qemu 10.2.2 is listed in unstable but cannot be had: ")
+    shutil.rmtree(served.root / "pool")
+    (served.root / "pool/qemu").mkdir(parents=True)
+    shutil.copy(served.root.parent / "10.0.13.tar.xz", served.root / "pool/qemu/qemu_10.0.13+ds.orig.tar.xz")
+    other = StateDir(state.root.parent / "other").create()
+    assert str(got("distro", other).version) == "10.0.13"
+    with pytest.raises(SourceError, match=r"lists qemu 11\.1 but does not serve it"):
+        got("distro:11.1", state)
+
+
+def test_a_series_that_is_not_there(archive: Archive, state: StateDir) -> None:
+    with pytest.raises(SourceError, match=r"has no qemu 9\.1 \(asked: bookworm, trixie, unstable\)"):
+        got("distro:9.1", state)
+    with pytest.raises(SourceError, match="has no xen"):
+        fetch_source("xen", "", state, QuietUi())
+
+
+def test_a_second_time_nothing_is_asked(served: FakeArchive, archive: Archive, state: StateDir) -> None:
+    first = got("distro:10.2", state)
+    shutil.rmtree(served.root)
+    assert got("distro:10.2", state) == first
+    with pytest.raises(SourceError, match="the package archive cannot be read"):
+        got("distro:10.2", state, refresh=True)
+
+
+def test_a_refresh_finds_what_is_new(served: FakeArchive, archive: Archive, state: StateDir, tmp_path: Path) -> None:
+    got("distro:10.2", state)
+    write_fake_qemu(tmp_path / "10.2.3", "10.2.3")
+    tarball = pack(tmp_path / "10.2.3", tmp_path / "10.2.3.tar.xz")
+    served.add("unstable", "qemu", "1:10.2.3+ds-1", tarball, "qemu_10.2.3+ds.orig.tar.xz")
+    served.publish()
+    assert str(got("distro:10.2", state).version) == "10.2.2"
+    assert str(got("distro:10.2", state, refresh=True).version) == "10.2.3"
+
+
+def test_a_download_that_was_removed_comes_again(archive: Archive, state: StateDir) -> None:
+    first = got("distro:10.2", state)
+    shutil.rmtree(state.downloads)
+    assert got("distro:10.2", state) == first
+
+
+def test_a_tampered_tarball(served: FakeArchive, archive: Archive, state: StateDir) -> None:
+    ui = Told()
+    path = served.root / "pool/qemu/qemu_7.2+dfsg.orig.tar.xz"
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with pytest.raises(SourceError, match="does not serve it"):
+        got("distro:7.2", state, ui)
+    assert "Hash Sum mismatch" in ui.warnings[0]
+
+
+def test_an_index_that_another_key_signed(served: FakeArchive, archive: Archive, state: StateDir) -> None:
+    with signer("mallory") as other:
+        FakeArchive(served.root, other, served.keyring, served.listed).publish()
+    with pytest.raises(SourceError, match="the package archive cannot be read"):
+        got("distro:10.2", state)
+
+
+def test_an_index_that_was_changed(served: FakeArchive, archive: Archive, state: StateDir) -> None:
+    sources = served.root / "dists/unstable/main/source/Sources"
+    sources.write_text(sources.read_text().replace("10.2.2", "10.2.9"))
+    assert str(got("distro:10.2", state).version) == "10.2.1"
+
+
+def test_two_at_once(archive: Archive, state: StateDir) -> None:
+    results: list[FetchedSource] = []
+    threads = [
+        threading.Thread(target=lambda: results.append(fetch_source("qemu", "10.2", state, QuietUi())))
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 3
+    assert len(set(results)) == 1
+    assert results[0].path.read_bytes()
+
+
+def test_nothing_of_the_machines_hooks_and_sources_is_in_force(
+    archive: Archive, state: StateDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = tmp_path / "machine.conf"
+    machine.write_text(
+        f'APT::Update::Pre-Invoke {{ "touch {tmp_path}/hook"; }};\n'
+        f'APT::Update::Post-Invoke-Success {{ "touch {tmp_path}/hook"; }};\n'
+        'Acquire::http::Proxy "http://proxy.invalid:1/";\n'
+    )
+    monkeypatch.setenv("APT_CONFIG", str(machine))
+    assert got("distro:7.2", state)
+    assert not (tmp_path / "hook").exists()
+    conf = next(state.apt.glob("bookworm-*/apt.conf")).read_text()
+    assert 'Acquire::http::Proxy "http://proxy.invalid:1/";' in conf
+    assert "Invoke" not in conf
+
+
+def test_the_index_names_no_tarball(served: FakeArchive, archive: Archive, state: StateDir) -> None:
+    ui = Told()
+    served.add("unstable", "qemu", "1:12.0-1", None, "qemu_12.0.debian.tar.xz")
+    served.publish()
+    with pytest.raises(SourceError, match="does not serve it"):
+        got("distro:12.0", state, ui)
+    assert "names no upstream tarball" in ui.warnings[0]
+
+
+def test_other_packages(served: FakeArchive, archive: Archive, state: StateDir, tmp_path: Path) -> None:
+    served.add("trixie", "xen", "4.20.2+7-g1-0", tmp_path / "7.2.0.tar.xz", "xen_4.20.2+7-g1.orig.tar.xz")
+    served.publish()
+    found = fetch_source("xen", "4.20", state, QuietUi())
+    assert (found.version, found.suite, found.path.name) == ("4.20.2+7-g1", "trixie", "xen_4.20.2+7-g1.orig.tar.xz")
+    assert found.path.is_file()
+    assert not found.path.is_symlink()
+    assert found.sha256 == hashlib.sha256(found.path.read_bytes()).hexdigest()
+
+
+def test_a_machine_without_apt(state: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xenqemu.source.apt.shutil.which", lambda _: None)
+    with pytest.raises(MissingError, match="apt-get is not installed") as caught:
+        got("distro", state)
+    assert "--qemu" in caught.value.hint
+
+
+@pytest.mark.parametrize("text", ["", "ID=fedora\nVERSION_ID=44\n", "ID=debian\n"])
+def test_a_machine_of_another_kind(text: str, tmp_path: Path) -> None:
+    (tmp_path / "os-release").write_text(text)
+    with pytest.raises(MissingError, match="has no package archive"):
+        machine_archive(tmp_path, tmp_path / "os-release")
+    with pytest.raises(MissingError, match="has no package archive"):
+        machine_archive(tmp_path, tmp_path / "none")
+
+
+def test_no_archive_is_configured(tmp_path: Path) -> None:
+    (tmp_path / "os-release").write_text("ID=x\nID_LIKE='y debian'\nVERSION_CODENAME=trixie\n")
+    with pytest.raises(MissingError, match="no archive of trixie is configured"):
+        machine_archive(tmp_path, tmp_path / "os-release")
+    (tmp_path / "sources.list").write_text(
+        "# deb http://a.invalid trixie main\n"
+        "deb [arch=amd64 signed-by=/k.gpg] http://b.invalid/debian trixie main # here\n"
+        "deb http://c.invalid/ ./\n"
+    )
+    (tmp_path / "sources.list.d").mkdir()
+    (tmp_path / "sources.list.d/x.list").write_text(
+        "deb http://d.invalid testing main\ndeb http://e.invalid sid-x main\n"
+    )
+    archive = machine_archive(tmp_path, tmp_path / "os-release")
+    assert archive.sources("s").count("URIs:") == 2
+    assert "URIs: http://b.invalid/debian\nSuites: s\nComponents: main\nSigned-By: /k.gpg\n" in archive.sources("s")
+    assert "URIs: http://d.invalid\n" in archive.sources("s")
+
+
+@pytest.mark.parametrize(
+    "line", ["", "# deb http://a.invalid x main", "deb", "rpm http://a.invalid x main", "deb http://a.invalid/ x/"]
+)
+def test_lines_that_name_no_archive(line: str) -> None:
+    assert one_line(line) is None
+
+
+def test_an_embedded_key_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "os-release").write_text("ID=debian\nVERSION_CODENAME=trixie\n")
+    (tmp_path / "sources.list.d").mkdir()
+    stanza = "Types: deb\nURIs: http://a.invalid\nSuites: trixie\nComponents: main\n"
+    stanza += "Signed-By:\n -----BEGIN\n .\n abc\n -----END\n"
+    (tmp_path / "sources.list.d/x.sources").write_text(stanza)
+    assert "Signed-By: \n -----BEGIN\n .\n abc\n -----END\n" in machine_archive(
+        tmp_path, tmp_path / "os-release"
+    ).sources("x")
+
+
+def test_the_environment_of_the_tests_has_apt() -> None:
+    assert os.access("/usr/lib/apt/apt-helper", os.X_OK)
