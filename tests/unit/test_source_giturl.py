@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.fake_qemu import WRAP_URL, git, write_checkout
+from tests.unit.fake_qemu import WRAP_URL, git, write_checkout, write_fake_qemu
 from tests.unit.test_source_forms import obtained
 from xenqemu.errors import MissingError, SourceError
 from xenqemu.proc import Completed
@@ -211,3 +211,31 @@ def test_a_full_disk_is_said_so(remote: Path, state: StateDir, monkeypatch: pyte
 
     with pytest.raises(MissingError, match=r"no space left in .*clones"):
         obtained(f"file://{remote}@main", state)
+
+
+def test_a_repository_that_has_the_files_itself(tmp_path: Path, state: StateDir) -> None:
+    write_fake_qemu(tmp_path / "vendored")
+    git("init", "--quiet", "--initial-branch=main", cwd=tmp_path / "vendored")
+    git("add", "-A", cwd=tmp_path / "vendored")
+    git("commit", "--quiet", "-m", "with everything", cwd=tmp_path / "vendored")
+    tree = obtained(f"file://{tmp_path}/vendored@main", state)
+    assert "keycodemapdb" not in tree.origin
+    assert tree.tree == obtained(tmp_path / "vendored", state).tree
+
+
+def test_a_relative_submodule_url(tmp_path: Path, state: StateDir, insteadof: Path) -> None:
+    inner = write_checkout(tmp_path / "q", "7.2.0")
+    serve(inner)
+    modules = (tmp_path / "q/.gitmodules").read_text().replace(WRAP_URL, "../q-keycodemapdb")
+    (tmp_path / "q/.gitmodules").write_text(modules)
+    git("commit", "--quiet", "-am", "relative", cwd=tmp_path / "q")
+    insteadof.write_text('[protocol "file"]\n\tallow = always\n')
+    assert obtained(f"file://{tmp_path}/q@main", state).tree
+
+
+def test_a_wrap_that_pins_nothing(tmp_path: Path, state: StateDir, insteadof: Path) -> None:
+    write_checkout(tmp_path / "q")
+    (tmp_path / "q/subprojects/keycodemapdb.wrap").write_text("[wrap-file]\nsource_url = x\n")
+    git("commit", "--quiet", "-am", "no pin", cwd=tmp_path / "q")
+    with pytest.raises(MissingError, match="lacks keycodemapdb"):
+        obtained(f"file://{tmp_path}/q@main", state)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import hashlib
 import io
 import lzma
 import os
 import re
-import subprocess
-import sys
 import tarfile
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -247,180 +245,47 @@ def test_damaged_keyrings() -> None:
         dearmored(b"-----BEGIN PGP SIGNATURE-----\n")
 
 
-class Server(ThreadingHTTPServer):
-    """Serves one file, with the faults that a test asks for."""
-
-    content = b""
-    cut: list[int]
-    status: list[int]
-    ranges: bool
-    etag: str
-    requests: list[str]
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        asked = self.headers.get("Range", "")
-        self.server.requests.append(asked)
-        if self.server.status:
-            self.send_error(self.server.status.pop(0))
-            return
-        content, start = self.server.content, 0
-        fresh = self.headers.get("If-Range") in (None, self.server.etag)
-        if asked and self.server.ranges and fresh:
-            start = int(asked.removeprefix("bytes=").removesuffix("-"))
-            if start > len(content):
-                self.send_error(416)
-                return
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(content) - start))
-        self.send_header("ETag", self.server.etag)
-        self.end_headers()
-        end = start + self.server.cut.pop(0) if self.server.cut else len(content)
-        self.wfile.write(content[start:end])
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        pass
-
-
-@pytest.fixture
-def server(archive: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr("xenqemu.source.download.time.sleep", lambda _: None)
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    made = Server(("127.0.0.1", 0), Handler)
-    made.content, made.cut, made.status, made.ranges, made.etag, made.requests = (
-        archive.read_bytes(),
-        [],
-        [],
-        True,
-        '"1"',
-        [],
+@pytest.mark.parametrize("suffix", ["tar.gz", "tar.bz2", "tar.xz", "tar.zst"])
+@pytest.mark.parametrize("programs", ["all", "none"])
+def test_damage_inside(
+    suffix: str, programs: str, fake: Path, tmp_path: Path, state: StateDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if programs == "none":
+        monkeypatch.setattr("xenqemu.source.unpack.shutil.which", lambda _: None)
+    path = tmp_path / f"x.{suffix}"
+    plain = pack(fake, tmp_path / "plain.tar", "w").read_bytes()
+    compressor = {"tar.gz": gzip.compress, "tar.bz2": bz2.compress, "tar.xz": lzma.compress}.get(suffix)
+    whole = bytearray(
+        compressor(plain) if compressor else zstandard.ZstdCompressor(write_checksum=True).compress(plain)
     )
-    thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield made
-    made.shutdown()
-    thread.join()
-    made.server_close()
+    middle = len(whole) // 2
+    whole[middle : middle + 40] = bytes(40)
+    path.write_bytes(whole)
+    with pytest.raises(SourceError, match="damaged or cut off"):
+        obtained(path, state)
 
 
-def url(server: Server) -> str:
-    return f"http://127.0.0.1:{server.server_address[1]}/qemu-1.tar.xz"
+def test_a_header_that_is_not_understood_is_not_the_end(fake: Path, tmp_path: Path, state: StateDir) -> None:
+    path = pack(fake, tmp_path / "x.tar", "w")
+    content = bytearray(path.read_bytes())
+    with tarfile.open(path) as tar:
+        last = tar.getmembers()[-1]
+    content[last.offset + 148 : last.offset + 156] = b"12345678"
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match="not understood to its end"):
+        obtained(path, state)
 
 
-def test_a_url_needs_verification(server: Server, state: StateDir) -> None:
-    with pytest.raises(SourceError, match="nothing says what it should be"):
-        obtained(url(server), state)
-    assert server.requests == []
+def test_a_disk_that_fails_is_not_the_archives_fault(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xenqemu.source.unpack.shutil.which", lambda _: None)
 
+    class Failing(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise OSError(5, "Input/output error")
 
-def test_a_download(server: Server, archive: Path, state: StateDir) -> None:
-    tree = verified(url(server), state, sha256=sha256(archive))
-    assert tree.tree == obtained(archive, state).tree
-    assert verified(url(server), state, sha256=sha256(archive)) == tree
-    assert server.requests == [""]
-
-
-def test_a_lost_connection_is_taken_up_again(server: Server, archive: Path, state: StateDir) -> None:
-    server.cut = [100, 200]
-    assert verified(url(server), state, sha256=sha256(archive)).tree
-    assert server.requests == ["", "bytes=100-", "bytes=300-"]
-
-
-def test_a_server_that_recovers(server: Server, archive: Path, state: StateDir) -> None:
-    server.status = [503, 500]
-    assert verified(url(server), state, sha256=sha256(archive)).tree
-
-
-def test_the_next_run_goes_on(server: Server, archive: Path, state: StateDir) -> None:
-    server.cut = [50, 50, 50, 50]
-    with pytest.raises(SourceError, match=r"the connection was lost after 200 of \d+ bytes"):
-        verified(url(server), state, sha256=sha256(archive))
-    assert verified(url(server), state, sha256=sha256(archive)).tree
-    assert server.requests[-1] == "bytes=200-"
-
-
-def test_a_file_that_changed_meanwhile_is_not_patched_together(server: Server, archive: Path, state: StateDir) -> None:
-    server.cut = [50, 50, 50, 50]
-    good, server.content = server.content, b"another file" * 500
-    with pytest.raises(SourceError):
-        verified(url(server), state, sha256=sha256(archive))
-    server.content, server.etag = good, '"2"'
-    assert verified(url(server), state, sha256=sha256(archive)).tree
-
-
-def test_a_part_longer_than_the_file(server: Server, archive: Path, state: StateDir) -> None:
-    part = state.downloads / sha256(archive) / "qemu-1.tar.xz.part"
-    part.parent.mkdir(parents=True)
-    part.write_bytes(bytes(len(server.content) + 1))
-    assert verified(url(server), state, sha256=sha256(archive)).tree
-
-
-def test_a_server_without_ranges(server: Server, archive: Path, state: StateDir) -> None:
-    server.ranges = False
-    server.cut = [50]
-    assert verified(url(server), state, sha256=sha256(archive)).tree
-
-
-def test_a_download_that_does_not_verify_is_not_kept(server: Server, archive: Path, state: StateDir) -> None:
-    good, server.content = server.content, server.content[:-1] + b"?"
-    with pytest.raises(SourceError, match="wrong checksum"):
-        verified(url(server), state, sha256=sha256(archive))
-    assert not [path for path in state.downloads.rglob("*") if path.is_file()]
-    server.content = good
-    assert verified(url(server), state, sha256=sha256(archive)).tree
-
-
-def test_what_is_not_there(server: Server, archive: Path, state: StateDir) -> None:
-    server.status = [404]
-    with pytest.raises(SourceError, match="could not be downloaded: 404"):
-        verified(url(server), state, sha256=sha256(archive))
-    with pytest.raises(SourceError, match=r"could not be downloaded: .*refused"):
-        verified("http://127.0.0.1:9/q.tar.xz", state, sha256=sha256(archive))
-
-
-def test_a_signed_download(server: Server, archive: Path, state: StateDir, key: Signer, tmp_path: Path) -> None:
-    how = {"signature": key.sign(archive, tmp_path / "x.sig"), "keyring": key.export(tmp_path / "ring", armor=True)}
-    tree = verified(url(server), state, **how)
-    assert tree.origin["signed_by"]
-    verified(url(server), state, **how)
-    assert server.requests == [""]
-    verified(url(server), state, refresh=True, **how)
-    assert server.requests == ["", ""]
-
-
-def test_file_urls(archive: Path, state: StateDir) -> None:
-    tree = verified(f"file://{archive}", state, sha256=sha256(archive))
-    assert tree.tree == obtained(archive, state).tree
-    with pytest.raises(SourceError, match="does not exist"):
-        verified(f"file://{archive}.tar.xz", state, sha256="0" * 64)
-    with pytest.raises(SourceError, match="nothing says what it should be"):
-        obtained(f"file://{archive}", state)
-
-
-def test_a_killed_download_goes_on(server: Server, archive: Path, state: StateDir) -> None:
-    script = (
-        "import os, signal, sys; from pathlib import Path\n"
-        "from xenqemu.source import download, obtain, parse_source\n"
-        "from xenqemu.state import StateDir; from xenqemu.ui import QuietUi\n"
-        "download._BLOCK = 64; receive = download._receive\n"
-        "class Killer:\n"
-        "    def update(self, done, total, what=''):\n"
-        "        if done >= 512: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "download._receive = lambda url, part, progress: receive(url, part, Killer())\n"
-        "source = parse_source(sys.argv[1], sha256=sys.argv[3])\n"
-        "obtain(source, StateDir(Path(sys.argv[2])).create(), QuietUi())\n"
-    )
-    argv = [sys.executable, "-c", script, url(server), str(state.root), sha256(archive)]
-    assert subprocess.run(argv, check=False).returncode == -9
-    part = state.downloads / sha256(archive) / "qemu-1.tar.xz.part"
-    assert part.is_file()
-    have = part.stat().st_size
-    assert verified(url(server), state, sha256=sha256(archive)).tree
-    assert server.requests[1] == (f"bytes={have}-" if have else "")
+    monkeypatch.setattr(unpack, "_FORMATS", ((b"\xfd7zXZ", ("xz",), lambda _: Failing()),))
+    with pytest.raises(OSError, match="Input/output"):
+        read_all(archive)
 
 
 def test_entries_are_read_in_order(fake: Path, tmp_path: Path) -> None:

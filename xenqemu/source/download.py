@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import shutil
 import time
@@ -19,6 +20,8 @@ from xenqemu.ui import Ui
 _ATTEMPTS = 4
 _TIMEOUT = 60.0
 _BLOCK = 1 << 18
+# What the file system says, not the network: trying again would not help.
+_OURS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO)
 
 
 def download(url: str, destination: Path, ui: Ui) -> None:
@@ -48,8 +51,8 @@ def download(url: str, destination: Path, ui: Ui) -> None:
             except urllib.error.URLError as error:
                 problem = str(error.reason)
             except (http.client.HTTPException, OSError) as error:
-                if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
-                    raise  # ours: the file system
+                if isinstance(error, OSError) and error.errno in _OURS:
+                    raise
                 problem = str(error) or type(error).__name__
             if not problem:
                 part.replace(destination)
