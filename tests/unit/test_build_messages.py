@@ -125,6 +125,11 @@ def test_what_configure_says_and_what_it_means(line: str, kind: type[Exception],
     assert error.hint.startswith(f"apt install {package};") is bool(package)
 
 
+def test_what_stops_meson_is_told_from_what_it_could_do_without() -> None:
+    lines = ["ERROR: Subproject x is buildable: NO", "../tests/meson.build:3:2: ERROR: Wraps are off", "ERROR: failed"]
+    assert configure_error(lines, LOG, Path()).message == "configure failed: Wraps are off"
+
+
 def test_configure_on_a_full_disk_and_without_a_word() -> None:
     full = configure_error(["OSError: [Errno 28] No space left on device"], LOG, Path("/state"))
     assert isinstance(full, MissingError)

@@ -18,6 +18,7 @@ DEFAULT_TARGET = "xen-dm-softmmu"
 
 _NO_SPACE = "No space left on device"
 _ERROR = re.compile(r"(?:^|\s)ERROR: +(?P<text>.+)$")
+_PLACE = re.compile(r"meson\.build:\d+:\d+: ERROR: ")
 _DEPENDENCY = re.compile(r"""(?:Dependency|dependency|C shared or static library|Program) ['"](?P<name>[^'"]+)['"]""")
 _REQUIRED = re.compile(r"^(?P<name>[\w.+-]+?)(?:-\d+(?:\.\d+)*)? .*(?:is|are) required")
 
@@ -146,7 +147,10 @@ def configure_error(lines: Sequence[str], log: Path, build: Path) -> XenqemuErro
     """
     if any(_NO_SPACE in line for line in lines):
         return no_space(build)
-    text = next((match["text"] for match in map(_ERROR.search, lines) if match), "")
+    errors = [match for match in map(_ERROR.search, lines) if match]
+    # Meson names the place of what stops it; other lines with ERROR can be about what it could do without.
+    errors.sort(key=lambda match: _PLACE.search(match.string) is None)
+    text = errors[0]["text"] if errors else ""
     if not text:
         last = next((line for line in reversed(lines) if line.strip()), "it said nothing")
         return BuildError(f"configure failed: {last.strip()}", f"the whole output is in {log}")
