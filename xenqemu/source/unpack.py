@@ -211,7 +211,8 @@ def tar_entries(path: Path) -> Generator[Entry, None, None]:
     with (
         decompressed(path) as stream,
         _understanding(path),
-        tarfile.open(fileobj=stream, mode="r|", bufsize=1 << 20) as tar,  # type: ignore[call-overload]
+        # A read copies what is left of the buffer: a bigger one costs seconds.
+        tarfile.open(fileobj=stream, mode="r|", bufsize=1 << 16) as tar,  # type: ignore[call-overload]
     ):
         while (member := tar.next()) is not None:
             tar.members = []  # it would keep every header: 40 MB for a QEMU
