@@ -77,8 +77,9 @@ def _run(arguments: list[str]) -> int:
         return _fail(arguments, EXIT_USAGE, error.format_message(), context.get_usage() if context else "")
     except XenqemuError as error:
         return _fail(arguments, error.exit_code, error.message, error.hint)
-    except BrokenPipeError:
-        # The reader of our output has gone, as `| head` does. Python would complain once more on exit.
+    except (BrokenPipeError, SystemExit):
+        # The reader of our output has gone, as `| head` does; click makes SystemExit of it, and of nothing else here.
+        # Python would complain once more on exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
     except OSError as error:

@@ -94,7 +94,7 @@ def checkout(folder: Path, profile: str | None, **options: Any) -> None:
 
 
 @command.command("refresh")
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--topic", metavar="NAME", help="The topic that changes which are not committed belong to.")
 @click.option("--split", is_flag=True, help="Give this QEMU version a file of its own; other versions keep theirs.")
 @json_option
