@@ -254,10 +254,13 @@ def test_damage_inside(
         monkeypatch.setattr("xenqemu.source.unpack.shutil.which", lambda _: None)
     path = tmp_path / f"x.{suffix}"
     plain = pack(fake, tmp_path / "plain.tar", "w").read_bytes()
-    compressor = {"tar.gz": gzip.compress, "tar.bz2": bz2.compress, "tar.xz": lzma.compress}.get(suffix)
-    whole = bytearray(
-        compressor(plain) if compressor else zstandard.ZstdCompressor(write_checksum=True).compress(plain)
-    )
+    compressors: dict[str, Callable[[bytes], bytes]] = {
+        "tar.gz": gzip.compress,
+        "tar.bz2": bz2.compress,
+        "tar.xz": lzma.compress,
+        "tar.zst": zstandard.ZstdCompressor(write_checksum=True).compress,
+    }
+    whole = bytearray(compressors[suffix](plain))
     middle = len(whole) // 2
     whole[middle : middle + 40] = bytes(40)
     path.write_bytes(whole)
