@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import platformdirs
 import pytest
 
+from xenqemu.source import apt
 from xenqemu.state import StateDir
+from xenqemu.ui import PlainUi
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -68,3 +71,15 @@ def xenqemu(xenqemu_command: Path, shared_state: StateDir, tmp_path_factory: pyt
         return done
 
     return run
+
+
+@pytest.fixture(scope="session")
+def xen_tree(shared_state: StateDir, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source tree of Xen 4.20, unpacked anew."""
+    fetched = apt.fetch_source("xen", "4.20", shared_state, PlainUi())
+    folder = tmp_path_factory.mktemp("xen")
+    with tarfile.open(fetched.path) as archive:
+        archive.extractall(folder, filter="data")
+    return next(
+        path.parent.parent for path in folder.glob("**/xen/Makefile") if (path.parent.parent / "tools").is_dir()
+    )

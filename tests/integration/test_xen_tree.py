@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import pytest
 from packaging.version import Version
 
 from xenqemu import xen
-from xenqemu.source import apt
 from xenqemu.state import StateDir
 from xenqemu.ui import PlainUi
 from xenqemu.xen import elf
@@ -41,18 +39,6 @@ int main(void)
         + xentoolcore_restrict_all(1);
 }
 """
-
-
-@pytest.fixture(scope="session")
-def xen_tree(shared_state: StateDir, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The source tree of Xen 4.20, unpacked anew."""
-    fetched = apt.fetch_source("xen", "4.20", shared_state, PlainUi())
-    folder = tmp_path_factory.mktemp("xen")
-    with tarfile.open(fetched.path) as archive:
-        archive.extractall(folder, filter="data")
-    return next(
-        path.parent.parent for path in folder.glob("**/xen/Makefile") if (path.parent.parent / "tools").is_dir()
-    )
 
 
 def _content(folder: Path) -> str:

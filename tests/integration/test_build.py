@@ -1,0 +1,220 @@
+"""Real QEMUs, built: what comes out of each supported release, and what it is like."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.version import Version
+
+from tests.integration.conftest import Run
+from tests.integration.qmp import ask
+from xenqemu.build.hardening import inspect_elf
+from xenqemu.series.catalogue import load_series
+from xenqemu.state import StateDir
+from xenqemu.target.profile import load_profile
+from xenqemu.target.render import expected_devices
+
+SERIES = load_series().supported
+
+
+@dataclass(frozen=True)
+class Built:
+    """A build of one release, in a folder that it was moved to after it was made."""
+
+    series: str
+    folder: Path
+
+    @property
+    def binary(self) -> Path:
+        return self.folder / "bin" / "qemu-system-xen"
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        data: dict[str, Any] = json.loads((self.folder / "manifest.json").read_text())
+        return data
+
+    @property
+    def version(self) -> Version:
+        return Version(self.manifest["qemu"]["version"])
+
+    def say(self, *arguments: str) -> str:
+        done = subprocess.run(
+            [self.binary, *arguments], env={}, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, f"{arguments}: exit {done.returncode}\n{done.stderr}"
+        return done.stdout
+
+
+@pytest.fixture(scope="module", params=SERIES)
+def built(request: pytest.FixtureRequest, xenqemu: Run, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """Build a release from the archive, then move the result to where it was not made."""
+    folder = tmp_path_factory.mktemp(f"qemu-{request.param}")
+    done = xenqemu("build", "--qemu", f"distro:{request.param}", "--out", folder / "dist")
+    assert done.stdout.splitlines()[-1] == str(folder / "dist" / "bin" / "qemu-system-xen")
+    (folder / "dist").rename(folder / "moved elsewhere")
+    return Built(request.param, folder / "moved elsewhere")
+
+
+def test_it_is_the_release_that_was_asked_for(built: Built) -> None:
+    assert f"{built.version.major}.{built.version.minor}" == built.series
+    assert f"version {built.version}" in built.say("--version")
+
+
+def test_its_machines_are_xens_and_xenfv_is_the_default(built: Built) -> None:
+    machines = {line.split()[0]: line for line in built.say("-M", "help").splitlines()[1:]}
+    expected = {"none", "xenfv", "xenpv"} | ({"xenpvh"} if built.version >= Version("10") else set())
+    assert expected <= set(machines)
+    default = next(line for line in machines.values() if "(default)" in line)
+    assert default.startswith("xenfv")
+    # xl asks for `pc` where the guest is not to have the platform device
+    assert all(name.startswith(("xen", "pc")) or name == "none" for name in machines)
+    assert "pc" in machines
+
+
+def test_it_has_the_devices_that_libxl_names(built: Built) -> None:
+    listed = set(re.findall(r'^name "([^"]+)"', built.say("-device", "help"), re.MULTILINE))
+    known = {entry["name"] for entry in ask(built.binary, ["qom-list-types"], "-M", "none")[0]}
+    expected = set(expected_devices(load_profile("hvm"), built.version))
+    assert len(expected) > 20
+    assert expected <= known
+    assert {"rtl8139", "e1000", "cirrus-vga", "VGA", "usb-tablet", "ich9-ahci", "lsi53c895a"} <= listed
+
+
+def test_what_a_device_model_has_no_use_for_is_not_in_it(built: Built) -> None:
+    devices = built.say("-device", "help")
+    assert "cxl" not in devices
+    accelerators = built.say("-accel", "help").split(":")[1].split()
+    assert "xen" in accelerators
+    assert not {"tcg", "kvm"} & set(accelerators)
+
+
+def test_qmp_names_the_architecture_instead_of_aborting(built: Built) -> None:
+    target, cpus = ask(built.binary, ["query-target", "query-cpus-fast"], "-M", "none")
+    assert target == {"arch": "i386"}
+    assert cpus == []
+
+
+def test_it_finds_its_keymaps_where_it_was_moved(built: Built) -> None:
+    assert (built.folder / "share/qemu/keymaps/de").is_file()
+    assert ask(built.binary, ["query-status"], "-M", "none", "-k", "de")[0]["running"] in (True, False)
+
+
+def test_it_installs_nothing_that_it_does_not_open(built: Built) -> None:
+    files = {path.relative_to(built.folder).as_posix() for path in built.folder.rglob("*") if path.is_file()}
+    others = {name for name in files if not name.startswith("share/qemu/keymaps/")}
+    assert others == {"bin/qemu-system-xen", "manifest.json", "build.log"}
+
+
+def test_it_is_hardened(built: Built) -> None:
+    report = inspect_elf(built.binary)
+    assert report.pie
+    assert report.relro == "full"
+    assert report.nx_stack
+    assert report.stack_protector
+    assert report.fortified
+    assert report.control_flow
+    assert (report.rpath, report.runpath) == ("", "")
+
+
+def test_it_names_no_place_where_it_was_made(built: Built, shared_state: StateDir) -> None:
+    content = built.binary.read_bytes()
+    for place in (str(shared_state.root), str(Path.home()), os.uname().nodename, "/tmp/"):
+        if len(place) > 6:
+            assert place.encode() not in content, place
+
+
+def test_the_manifest_accounts_for_everything(built: Built, shared_state: StateDir) -> None:
+    manifest = built.manifest
+    text = json.dumps(manifest)
+    assert str(shared_state.root) not in text
+    assert [entry["topic"] for entry in manifest["patches"]]
+    for entry in manifest["outputs"]:
+        content = (built.folder / entry["path"]).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == entry["sha256"], entry["path"]
+    listed = {entry["path"] for entry in manifest["outputs"]}
+    assert "bin/qemu-system-xen" in listed
+    assert manifest["qemu"]["origin"]["sha256"]
+
+
+def test_the_same_again_is_nothing_to_do(built: Built, xenqemu: Run, tmp_path: Path) -> None:
+    done = xenqemu("build", "--qemu", f"distro:{built.series}", "--out", tmp_path / "dist")
+    assert "nothing to do" in done.stderr
+    assert (tmp_path / "dist/bin/qemu-system-xen").read_bytes() == built.binary.read_bytes()
+    before = (tmp_path / "dist/bin/qemu-system-xen").stat()
+    xenqemu("build", "--qemu", f"distro:{built.series}", "--out", tmp_path / "dist")
+    assert (tmp_path / "dist/bin/qemu-system-xen").stat() == before
+
+
+def test_killed_again_and_again_elsewhere_it_gives_the_same_bytes(
+    xenqemu: Run, xenqemu_command: Path, shared_state: StateDir, tmp_path: Path
+) -> None:
+    """Another state directory, another HOME, another time, and killed in every phase: the result is the same."""
+    newest = f"distro:{SERIES[-1]}"
+    xenqemu("build", "--qemu", newest, "--out", tmp_path / "here")
+    home = tmp_path / "somebody else"
+    home.mkdir()
+    other = tmp_path / "another state directory"
+    (other / "downloads").parent.mkdir()
+    shutil.copytree(shared_state.downloads, other / "downloads")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("XENQEMU_", "XDG_"))} | {
+        "HOME": str(home),
+        "USER": "somebody",
+        "LC_ALL": "C.UTF-8",
+        "TZ": "Pacific/Auckland",
+    }
+    argv: list[str | Path] = [xenqemu_command, "--state-dir", other, "build"]
+    argv += ["--qemu", newest, "--out", tmp_path / "there"]
+    for words in ("import", "apply the series", "check out", "configure", "compile: 10", "compile: 3", "compile: 8"):
+        _kill_when(words, argv, environment, tmp_path)
+    done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for name in ("bin/qemu-system-xen", "manifest.json"):
+        assert (tmp_path / "here" / name).read_bytes() == (tmp_path / "there" / name).read_bytes(), name
+
+
+def _kill_when(words: str, argv: list[str | Path], environment: dict[str, str], cwd: Path) -> None:
+    """Start the build and kill it, with SIGKILL, soon after it says `words`; a phase that is behind it is fine."""
+    process = subprocess.Popen(argv, cwd=cwd, env=environment, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if words in line:
+            time.sleep(0.3)
+            process.send_signal(signal.SIGKILL)
+            break
+        if "compile:" in line and "compile" not in words:
+            process.send_signal(signal.SIGKILL)
+            break
+    process.stderr.close()
+    process.wait()
+
+
+def test_two_xens_on_one_machine_do_not_mix(xenqemu: Run, xen_tree: Path, tmp_path: Path) -> None:
+    newest = f"distro:{SERIES[-1]}"
+    system = json.loads(xenqemu("xen", "info", "system", "--json").stdout)
+    xenqemu("build", "--qemu", newest, "--out", tmp_path / "system")
+    xenqemu(
+        "build", "--qemu", newest, "--xen", xen_tree, "--build-xen-libs", "--out", tmp_path / "tree"
+    )  # fmt: skip
+    ours = {library["soname"] for library in system["libraries"]}
+    needed_system = {name for name in inspect_elf(tmp_path / "system/bin/qemu-system-xen").needed if "libxen" in name}
+    needed_tree = {name for name in inspect_elf(tmp_path / "tree/bin/qemu-system-xen").needed if "libxen" in name}
+    assert needed_system <= ours
+    assert "libxenctrl.so.4.20" in needed_tree
+    assert f"libxenctrl.so.{system['version']}" in needed_system
+    assert not {name for name in needed_tree if name.startswith("libxenctrl") and not name.endswith("4.20")}
+    moved = (tmp_path / "tree").rename(tmp_path / "moved")
+    machines = subprocess.run(
+        [moved / "bin/qemu-system-xen", "-M", "help"], env={}, capture_output=True, text=True, check=True
+    )
+    assert "xenfv" in machines.stdout
