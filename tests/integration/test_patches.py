@@ -62,7 +62,7 @@ def test_one_source_in_three_forms_is_one_artifact(xenqemu: Run, shared_state: S
     plan = json.loads(xenqemu("build", "--qemu", newest, "--dry-run", "--json").stdout)
     origin = plan["qemu"]["origin"]
     tarball = shared_state.downloads / origin["sha256"] / origin["file"]
-    subprocess.run(["tar", "-xf", tarball, "-C", tmp_path], check=True)
+    subprocess.run(["tar", "--no-same-owner", "-xf", tarball, "-C", tmp_path], check=True)
     (folder,) = (path for path in tmp_path.glob("qemu-*") if path.is_dir())
     keys = {plan["key"]}
     for source in (str(tarball), str(folder)):

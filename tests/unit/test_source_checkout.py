@@ -253,3 +253,13 @@ def test_the_reader_survives_no_dead_git(checkout: Path) -> None:
         assert reader.read(git("rev-parse", "HEAD:VERSION", cwd=checkout)) == b"10.2.2\n"
         with pytest.raises(SourceError, match="lacks object"):
             reader.read("0" * 40)
+
+
+def test_a_partial_clone_is_read_and_not_filled(checkout: Path, state: StateDir, tmp_path: Path) -> None:
+    git("config", "uploadpack.allowFilter", "true", cwd=checkout)
+    git("clone", "--quiet", "--no-checkout", "--filter=blob:none", checkout.as_uri(), "partial", cwd=tmp_path)
+    partial = tmp_path / "partial"
+    before = {path for path in (partial / ".git/objects").rglob("*") if path.is_file()}
+    with pytest.raises(SourceError, match="lacks object"):
+        obtained(f"{partial}@HEAD", state)
+    assert {path for path in (partial / ".git/objects").rglob("*") if path.is_file()} == before

@@ -48,7 +48,8 @@ def obtain_checkout(source: QemuSource, state: StateDir, ui: Ui) -> QemuTree:
     not the top folder, another user's) and `MissingError` when keycodemapdb is not there.
     """
     top = Path(source.location).resolve()
-    repo = GitRepo(top, user_env())
+    # Git before 2.44 does not know GIT_NO_LAZY_FETCH; with no protocol allowed a partial clone cannot fetch either.
+    repo = GitRepo(top, user_env() | {"GIT_ALLOW_PROTOCOL": "none"})
     bare = _require_top(repo)
     if source.ref is None and not bare:
         require_qemu(top)
