@@ -11,6 +11,7 @@ from pathlib import Path
 from xenqemu.build.environment import flag_words
 from xenqemu.build.key import bundles_libraries
 from xenqemu.build.model import BuildInput, BuildOptions, Compiler, Flags
+from xenqemu.build.precompile import PRECOMPILED_FLAGS, precompiles
 from xenqemu.build.recipe import load_recipe
 from xenqemu.errors import BuildError, MissingError, UsageError, XenqemuError
 
@@ -99,6 +100,7 @@ def configure_argv(
     cflags = (
         *prefix_maps(build, inputs.xen.include_dirs),
         *hardening.compile,
+        *(PRECOMPILED_FLAGS if precompiles(compiler) else ()),
         *inputs.xen_compile_flags,
         *flag_words(options.environment, "CFLAGS"),
         *options.extra_cflags,

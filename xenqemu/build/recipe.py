@@ -77,6 +77,8 @@ class Recipe:
     revision: int
     pkgversion: str
     ninja_target: str
+    precompiled: str
+    precompiled_needs: tuple[str, ...]
     arguments: tuple[str, ...]
     tools: tuple[ToolArguments, ...]
     data: tuple[DataFolder, ...]
@@ -115,6 +117,8 @@ def load_recipe() -> Recipe:
         revision=int(table["revision"]),
         pkgversion=str(table["pkgversion"]),
         ninja_target=str(table["ninja_target"]),
+        precompiled=str(table["precompiled"]),
+        precompiled_needs=_words(table, "precompiled_needs"),
         arguments=_words(table, "arguments"),
         tools=tuple(
             ToolArguments(_version(entry, "since"), _version(entry, "before"), _words(entry, "arguments"))

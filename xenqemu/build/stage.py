@@ -22,6 +22,7 @@ from xenqemu.build.install import stage_tree
 from xenqemu.build.key import artifact_key
 from xenqemu.build.manifest import MANIFEST, dump_manifest, load_manifest, make_manifest
 from xenqemu.build.model import Artifact, BuildInput, BuildOptions, Compiler, Flags
+from xenqemu.build.precompile import precompile_header, precompiles
 from xenqemu.build.recipe import load_recipe
 from xenqemu.errors import BuildError
 from xenqemu.proc import CommandFailedError, run, stream
@@ -226,7 +227,16 @@ class _Run:
             shutil.rmtree(source, ignore_errors=True)
             shutil.copytree(self.inputs.tree, source, symlinks=True)
 
+    def _precompile(self, environment: dict[str, str]) -> None:
+        recipe = load_recipe()
+        argv = self._guarded(str(console_script("ninja")), "-C", str(self.build), *recipe.precompiled_needs)
+        if stream(argv, lambda line: None, cwd=self.build, env=environment, log=self.log) == 0:
+            precompile_header(source_folder(self.build), self.build, environment, self.log)
+
     def _compile(self, environment: dict[str, str]) -> None:
+        if precompiles(self.compiler):
+            with self.ui.step("precompile the common header"):
+                self._precompile(environment)
         argv = [str(console_script("ninja")), "-C", str(self.build), load_recipe().ninja_target]
         if self.options.jobs is not None:
             argv.append(f"-j{self.options.jobs}")
