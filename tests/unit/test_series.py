@@ -13,7 +13,7 @@ from packaging.version import Version
 from tests.unit.trees import FILES, MESON, diff, patch_text, store_tree, write_series
 from xenqemu.errors import PatchError, SourceError, UsageError
 from xenqemu.gitstore import GitStore
-from xenqemu.series.apply import apply_series
+from xenqemu.series.apply import apply_series, apply_what_applies
 from xenqemu.series.catalogue import check_supported, is_listed, load_series, select, supported_range
 from xenqemu.series.check import check_series
 from xenqemu.series.listing import list_series
@@ -78,9 +78,9 @@ def test_the_users_git_configuration_decides_nothing(
     assert apply_series(series, store_tree(other, FILES), other, quiet_ui).commit == expected.commit
 
 
-def test_offset_and_fuzz_are_reported(tmp_path: Path, state: StateDir) -> None:
+def test_offset_and_fuzz_are_reported(tmp_path: Path, state: StateDir, quiet_ui: PlainUi) -> None:
     moved = "new\nnew\n" + MESON.replace("line 7\n", "line seven\n")
-    report = check_series(two_topics(tmp_path), store_tree(state, {**FILES, "meson.build": moved}), state)
+    report = check_series(two_topics(tmp_path), store_tree(state, {**FILES, "meson.build": moved}), state, quiet_ui)
     assert report.failed == ()
     hunk = report.applied[0].hunks[0]
     assert (hunk.path, hunk.number, hunk.offset, hunk.fuzz) == ("meson.build", 1, 2, 1)
@@ -110,9 +110,9 @@ def test_a_file_that_is_gone_and_a_series_that_is_there_already_are_told_apart(
         apply_series(series, store_tree(state, {**FILES, "meson.build": AT_10}), state, quiet_ui)
 
 
-def test_check_goes_on_after_a_failure(tmp_path: Path, state: StateDir) -> None:
+def test_check_goes_on_after_a_failure(tmp_path: Path, state: StateDir, quiet_ui: PlainUi) -> None:
     tree = store_tree(state, {**FILES, "meson.build": "something else\n"})
-    report = check_series(two_topics(tmp_path), tree, state)
+    report = check_series(two_topics(tmp_path), tree, state, quiet_ui)
     assert [entry.topic for entry in report.failed] == ["010-a"]
     assert [entry.topic for entry in report.applied] == ["020-b"]
 
@@ -127,6 +127,22 @@ def test_a_version_in_between_is_tried_and_said_and_may_take_the_next_file(
     assert not patched.listed
     assert patched.patches[0].file == "010-a/10.2.patch"
     assert "not one of the tested releases" in capsys.readouterr().err
+    # an early development tree may still have the code of the release before
+    early = apply_series(series, store_tree(state, FILES, "10.1.50"), state, PlainUi())
+    assert early.patches[0].file == "010-a/7.2.patch"
+
+
+def test_a_version_that_is_not_supported_is_checked_all_the_same(
+    tmp_path: Path, state: StateDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    series = two_topics(tmp_path)
+    tree = store_tree(state, {**FILES, "meson.build": "new\n"}, "11.1.0")
+    report = check_series(series, tree, state, PlainUi())
+    assert ([entry.topic for entry in report.failed], report.listed) == (["010-a"], False)
+    assert "11.1.0 is not one of the tested releases" in capsys.readouterr().err
+    patched = apply_what_applies(series, tree, state, PlainUi())
+    assert [patch.topic for patch in patched.patches] == ["020-b"]
+    assert "left out: topic 010-a" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("version", ["7.1", "6.0.0", "10.2.50", "10.3.0", "11.0.0"])
@@ -147,7 +163,7 @@ def test_listed_versions(tmp_path: Path, version: str, listed: bool) -> None:
 
 @given(
     firsts=st.lists(st.tuples(st.integers(5, 12), st.integers(0, 3)), unique=True, min_size=1),
-    version=st.tuples(st.integers(5, 12), st.integers(0, 3), st.integers(0, 99)),
+    version=st.tuples(st.integers(5, 12), st.integers(0, 3), st.integers(0, 49)),
 )
 def test_the_file_with_the_highest_version_not_above_fits(
     firsts: list[tuple[int, int]], version: tuple[int, int, int]
@@ -229,8 +245,8 @@ def test_lines_that_are_there_are_found(lines: list[str], start: int, length: in
     assert line == start + 1
 
 
-def test_a_hunk_at_the_top_of_a_file_has_no_offset(tmp_path: Path, state: StateDir) -> None:
+def test_a_hunk_at_the_top_of_a_file_has_no_offset(tmp_path: Path, state: StateDir, quiet_ui: PlainUi) -> None:
     top = patch_text("meson: top", diff("meson.build", MESON, "first\n" + MESON))
     series = load_series(write_series(tmp_path / "patches", {"010-a": {"7.2.patch": top}}))
-    report = check_series(series, store_tree(state, {**FILES, "meson.build": "x\n" + MESON}), state)
+    report = check_series(series, store_tree(state, {**FILES, "meson.build": "x\n" + MESON}), state, quiet_ui)
     assert [(hunk.offset, hunk.fuzz) for hunk in report.applied[0].hunks] == [(1, 0)]

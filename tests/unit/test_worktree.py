@@ -80,14 +80,61 @@ def test_an_amended_commit_rewrites_its_topic_and_applies_again(
     assert tree == git(work_tree, "rev-parse", "HEAD^{tree}").strip()
 
 
-def test_split_leaves_the_file_for_other_versions_alone(series: Series, work_tree: Path, state: StateDir) -> None:
+def test_split_leaves_other_versions_what_they_had(
+    series: Series, state: StateDir, tmp_path: Path, quiet_ui: PlainUi
+) -> None:
+    patched = apply_series(series, store_tree(state, FILES, "10.0.3"), state, quiet_ui)
+    work = checkout_series("patched", patched.commit, patched.version, tmp_path / "middle", state)
+    (work / "system/vl.c").write_text("int v1;\n")
+    git(work, "commit", "--quiet", "--all", "--amend", "--no-edit")
+    before = (series.folder / "020-b/7.2.patch").read_bytes()
+    results = refresh_series(series, work, state, split=True)
+    assert [(result.file, result.action) for result in results] == [
+        ("010-a/7.2.patch", "unchanged"),
+        ("020-b/10.0.patch", "rewritten"),
+        ("020-b/10.2.patch", "kept"),
+    ]
+    assert (series.folder / "020-b/7.2.patch").read_bytes() == before
+    assert (series.folder / "020-b/10.2.patch").read_bytes() == before
+    assert (series.folder / "020-b/10.0.patch").read_bytes() != before
+
+
+def test_commits_of_one_topic_become_one_patch(
+    series: Series, work_tree: Path, state: StateDir, quiet_ui: PlainUi
+) -> None:
+    (work_tree / "meson.build").write_text(AT_10.replace("line 20\n", "line twenty\n"))
+    git(work_tree, "commit", "--quiet", "--all", "-m", "more\n\nFor it.\n\nXenqemu-Topic: 020-b")
+    assert [result.action for result in refresh_series(series, work_tree, state)] == ["unchanged", "rewritten"]
+    again = apply_series(load_series(series.folder), store_tree(state, FILES), state, quiet_ui)
+    tree = GitStore.open(state).repo().git.rev_parse(f"{again.commit}^{{tree}}")
+    assert tree == git(work_tree, "rev-parse", "HEAD^{tree}").strip()
+
+
+@pytest.mark.parametrize(
+    ("message", "complaint"),
+    [
+        ("more\n\nFor it.\n\nXenqemu-Topic: 010-a", "010-a has commits that are apart"),
+        ("more\n\nFor it.\n\nXenqemu-Topic: ../../x", "is no name for a topic"),
+        ("more", "no description"),
+    ],
+)
+def test_nothing_is_written_when_anything_is_wrong(
+    message: str, complaint: str, series: Series, work_tree: Path, state: StateDir
+) -> None:
     (work_tree / "system/vl.c").write_text("int v1;\n")
     git(work_tree, "commit", "--quiet", "--all", "--amend", "--no-edit")
+    (work_tree / "meson.build").write_text("x\n")
+    git(work_tree, "commit", "--quiet", "--all", "-m", message)
     before = snapshot(series.folder)
-    assert refresh_series(series, work_tree, state, split=True)[1].file == "020-b/10.2.patch"
-    after = snapshot(series.folder)
-    assert set(after) - set(before) == {"020-b/10.2.patch"}
-    assert {name: after[name] for name in before} == before
+    with pytest.raises(PatchError, match=complaint):
+        refresh_series(series, work_tree, state)
+    assert snapshot(series.folder) == before
+
+
+def test_files_that_git_does_not_know_are_named(series: Series, work_tree: Path, state: StateDir) -> None:
+    (work_tree / "new.c").touch()
+    with pytest.raises(UsageError, match=r"git does not know: new\.c"):
+        refresh_series(series, work_tree, state, topic="010-a")
 
 
 def test_uncommitted_changes_need_a_topic_and_go_into_it(
@@ -131,13 +178,6 @@ def test_a_new_topic_in_the_middle_is_listed_there(series: Series, work_tree: Pa
         ("020-b", "missing"),
     ]
     assert [topic.name for topic in load_series(series.folder).topics] == ["010-a", "015-twenty", "020-b"]
-
-
-def test_a_commit_without_a_description_is_refused(series: Series, work_tree: Path, state: StateDir) -> None:
-    (work_tree / "meson.build").write_text("x\n")
-    git(work_tree, "commit", "--quiet", "--all", "-m", "meson: x")
-    with pytest.raises(PatchError, match="no description"):
-        refresh_series(series, work_tree, state)
 
 
 def test_changes_that_conflict_with_a_later_topic_are_refused(series: Series, work_tree: Path, state: StateDir) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from packaging.version import Version
 
 from xenqemu.errors import PatchError
 from xenqemu.gitstore import GitStore, StoreIndex
-from xenqemu.series.catalogue import check_supported, is_listed, select, supported_range
+from xenqemu.series.catalogue import check_supported, is_listed, select
 from xenqemu.series.model import AppliedPatch, Hunk, PatchedTree, Series, Topic
 from xenqemu.series.patchfile import PatchFile, closest_lines, read_patch
 from xenqemu.source.model import QemuTree
@@ -29,6 +30,13 @@ _ABSENT = re.compile(r"error: (.+): does not exist in index$", re.MULTILINE)
 _CONTEXT = 3
 
 
+def warn_unlisted(series: Series, version: Version, ui: Ui) -> None:
+    """Say so when QEMU `version` is not one of the releases that are tested."""
+    if not is_listed(series, version):
+        tested = ", ".join(series.supported)
+        ui.warn(f"QEMU {version} is not one of the tested releases ({tested}): trying the series")
+
+
 def apply_series(series: Series, tree: QemuTree, state: StateDir, ui: Ui) -> PatchedTree:
     """Apply what `series` has for the version of `tree` and return the result; the same input gives the same commit.
 
@@ -37,11 +45,7 @@ def apply_series(series: Series, tree: QemuTree, state: StateDir, ui: Ui) -> Pat
     """
     check_supported(series, tree.version)
     listed = is_listed(series, tree.version)
-    if not listed:
-        ui.warn(
-            f"QEMU {tree.version} is not one of the tested releases ({', '.join(series.supported)}) but lies in the "
-            f"range {supported_range(series)}: trying the series"
-        )
+    warn_unlisted(series, tree.version, ui)
     chosen = select(series, tree.version)
     key = _key(tree, chosen)
     store = GitStore.open(state)
@@ -58,11 +62,31 @@ def apply_series(series: Series, tree: QemuTree, state: StateDir, ui: Ui) -> Pat
     return result
 
 
+def apply_what_applies(series: Series, tree: QemuTree, state: StateDir, ui: Ui) -> PatchedTree:
+    """Apply the topics that apply to `tree`, whatever its version, and warn of each that does not.
+
+    For making the series fit a QEMU that it does not fit yet.
+    """
+    warn_unlisted(series, tree.version, ui)
+    store = GitStore.open(state)
+    base, applied = apply_all(
+        store,
+        tree,
+        select(series, tree.version),
+        series.folder,
+        on_failure=lambda topic, path, error: ui.warn(f"left out: {error.message}"),
+    )
+    result = PatchedTree(
+        applied[-1].commit if applied else base, base, tree.version, is_listed(series, tree.version), applied
+    )
+    store.keep(result.commit, "patched")
+    return result
+
+
 def _key(tree: QemuTree, chosen: tuple[tuple[Topic, Path], ...]) -> str:
     inputs = [tree.tree, str(tree.version)]
     for topic, path in chosen:
-        following = topic.next_file(path)
-        inputs += [topic.name, path.name, _sha256(path), _sha256(following) if following else ""]
+        inputs += [topic.name, *(f"{file.name} {_sha256(file)}" for file in (path, *topic.neighbours(path)))]
     return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
 
 
@@ -110,23 +134,16 @@ def apply_all(
 def _apply_topic(
     index: StoreIndex, topic: Topic, path: Path, version: Version
 ) -> tuple[Path, PatchFile, tuple[Hunk, ...]]:
-    """Apply the topic's file; where that fails, the file for the next later QEMUs may fit.
-
-    A development tree on its way to a release (10.1.91) has that release's code and an earlier number.
-    """
+    """Apply the topic's file; where that fails, the one before or after it may fit a QEMU in between."""
     patch = read_patch(path)
     try:
         return path, patch, apply_patch(index, topic.name, patch, version)
-    except PatchError:
-        later = topic.next_file(path)
-        if later is None:
-            raise
-        following = read_patch(later)
-        try:
-            return later, following, apply_patch(index, topic.name, following, version)
-        except PatchError:
-            pass
-        raise
+    except PatchError as error:
+        for neighbour in topic.neighbours(path):
+            other = read_patch(neighbour)
+            with suppress(PatchError):
+                return neighbour, other, apply_patch(index, topic.name, other, version)
+        raise error from None
 
 
 def apply_patch(index: StoreIndex, topic: str, patch: PatchFile, version: Version) -> tuple[Hunk, ...]:

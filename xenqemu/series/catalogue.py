@@ -11,9 +11,7 @@ from packaging.version import InvalidVersion, Version
 from xenqemu.errors import PatchError, SourceError
 from xenqemu.resources import data_dir
 from xenqemu.series.model import Series, Topic
-
-# QEMU numbers its development tree x.y.50 and release candidates x.y.9z of the next release: docs/devel/release-process
-_DEVELOPMENT = 50
+from xenqemu.versions import DEVELOPMENT
 
 
 def load_series(folder: Path | None = None) -> Series:
@@ -64,13 +62,13 @@ def supported_range(series: Series) -> str:
 
 def is_listed(series: Series, version: Version) -> bool:
     """Whether `version` is a release of a supported series, not a development tree or one in between."""
-    return f"{version.major}.{version.minor}" in series.supported and version.micro < _DEVELOPMENT
+    return f"{version.major}.{version.minor}" in series.supported and version.micro < DEVELOPMENT
 
 
 def check_supported(series: Series, version: Version) -> None:
     """Raise `SourceError` when `version` is outside the range from the first to the last supported series."""
     last = Version(series.supported[-1])
-    newest = (last.major, last.minor, _DEVELOPMENT)
+    newest = (last.major, last.minor, DEVELOPMENT)
     if version < Version(series.supported[0]) or (version.major, version.minor, version.micro) >= newest:
         raise SourceError(
             f"QEMU {version} is outside the supported range, {supported_range(series)}",

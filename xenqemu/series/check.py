@@ -7,11 +7,12 @@ from pathlib import Path
 
 from xenqemu.errors import PatchError
 from xenqemu.gitstore import GitStore
-from xenqemu.series.apply import apply_all
-from xenqemu.series.catalogue import check_supported, is_listed, select
+from xenqemu.series.apply import apply_all, warn_unlisted
+from xenqemu.series.catalogue import is_listed, select
 from xenqemu.series.model import AppliedPatch, Series, Topic
 from xenqemu.source.model import QemuTree
 from xenqemu.state import StateDir
+from xenqemu.ui import Ui
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,12 @@ class CheckReport:
     failed: tuple[FailedPatch, ...]
 
 
-def check_series(series: Series, tree: QemuTree, state: StateDir) -> CheckReport:
+def check_series(series: Series, tree: QemuTree, state: StateDir, ui: Ui) -> CheckReport:
     """Apply every topic to a scratch index of `tree`; a failure is recorded and the next topic is tried all the same.
 
-    Raises `SourceError` for a version outside the supported range.
+    Any version is checked, also one that is not supported: how else would it become so.
     """
-    check_supported(series, tree.version)
+    warn_unlisted(series, tree.version, ui)
     failed: list[FailedPatch] = []
 
     def record(topic: Topic, path: Path, error: PatchError) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
+from xenqemu.versions import release_of
+
 
 @dataclass(frozen=True)
 class Topic:
@@ -23,18 +25,21 @@ class Topic:
 
     def needed_for(self, version: Version) -> bool:
         """Whether a QEMU of `version` needs this topic."""
-        return self.versions.contains(version, prereleases=True)
+        return self.versions.contains(release_of(version), prereleases=True)
 
     def file_for(self, version: Version) -> Path | None:
-        """Return the file with the highest version not above `version`, or None when every file is for later ones."""
-        fitting = [path for first, path in self.files if first <= version]
+        """Return the file with the highest version not above `version`, or None when every file is for later ones.
+
+        A development tree or a release candidate counts as the release that it leads to.
+        """
+        fitting = [path for first, path in self.files if first <= release_of(version)]
         return fitting[-1] if fitting else None
 
-    def next_file(self, path: Path) -> Path | None:
-        """Return the file after `path`, the one for the next later QEMUs, or None."""
+    def neighbours(self, path: Path) -> tuple[Path, ...]:
+        """Return the files before and after `path`, for the QEMUs around those that it is for."""
         paths = [candidate for _, candidate in self.files]
-        position = paths.index(path) + 1
-        return paths[position] if position < len(paths) else None
+        position = paths.index(path)
+        return (*paths[max(0, position - 1) : position], *paths[position + 1 : position + 2])
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,15 +27,47 @@ _BUSY = ("rebase-merge", "rebase-apply", "MERGE_HEAD", "CHERRY_PICK_HEAD", "REVE
 
 @dataclass(frozen=True)
 class RefreshedTopic:
-    """What `refresh` did with one topic: `action` is unchanged, rewritten, new or missing.
+    """What `refresh` did with one topic's file.
 
-    `also_for` names the other supported QEMU series that use the same file and need another `patches check`.
+    `action` is unchanged, rewritten, new, missing (from the work tree) or kept (a copy of the earlier content, for
+    later QEMUs, that `split` made necessary). `also_for` names the other supported QEMU series that use the same file
+    and need another `patches check`.
     """
 
     topic: str
     file: str
     action: str
     also_for: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Change:
+    """A commit of the work tree, or several for one topic: from `parent` to `commit`."""
+
+    topic: str | None
+    parent: str
+    commit: str
+    message: str
+
+
+@dataclass
+class _Plan:
+    """What is to be written, complete before the first byte is."""
+
+    files: dict[Path, str] = field(default_factory=dict)
+    listed: list[tuple[str, str | None, str]] = field(default_factory=list)
+    results: list[RefreshedTopic] = field(default_factory=list)
+
+    def carry_out(self, catalogue: Path) -> tuple[RefreshedTopic, ...]:
+        for path, content in self.files.items():
+            path.parent.mkdir(exist_ok=True)
+            write_atomic(path, content.encode())
+        text = catalogue.read_text("utf-8")
+        for name, previous, summary in self.listed:
+            text = _listed(text, name, previous, summary)
+        if self.listed:
+            write_atomic(catalogue, text.encode())
+        return tuple(self.results)
 
 
 def checkout_series(ref_kind: str, commit: str, version: Version, folder: Path, state: StateDir) -> Path:
@@ -68,14 +99,22 @@ def refresh_series(
 
     Commits that carry a topic's trailer become that topic's file; a commit without one becomes a new topic after the
     one before it. Uncommitted changes go into `topic`; the work tree itself is not touched. The file that fitted this
-    QEMU is rewritten, or with `split` a new one named after its version, so that other QEMUs keep theirs.
+    QEMU is rewritten, or with `split` a new one named after its version, so that other QEMUs keep theirs. All of it is
+    worked out before anything is written.
 
     Raises `SourceError` when `folder` is no such work tree or a rebase is under way, `UsageError` for uncommitted
-    changes without a `topic` or an unknown one, `PatchError` when they do not fit the topic.
+    changes without a `topic`, an unknown one, or files that git does not know, `PatchError` when the changes do not
+    fit the topic, a topic's commits are apart, or a commit has no description.
     """
     repo = _open(folder)
     base, version = _base(repo, folder)
     chosen = {entry.name: (entry, path) for entry, path in select(series, version)}
+    untracked = repo.git.ls_files("--others", "--exclude-standard").splitlines()
+    if untracked:
+        raise UsageError(
+            f"{folder} has files that git does not know: {', '.join(untracked[:3])}",
+            "`git add` and commit them, or remove them; new files of the target belong under targets/",
+        )
     dirty = bool(repo.git.diff("HEAD", "--name-only"))
     if dirty and topic is None:
         raise UsageError(
@@ -150,8 +189,32 @@ def _trailer(message: str | bytes, topic: str) -> bool:
 
 
 def _topic_of(message: str) -> str | None:
-    match = re.search(rf"^{TOPIC_TRAILER}: (\S+)$", message, re.MULTILINE)
+    match = re.search(rf"^{TOPIC_TRAILER}: (.+)$", message, re.MULTILINE)
+    if match is not None and not re.fullmatch(r"[a-z0-9][a-z0-9-]*", match[1]):
+        raise PatchError(f"'{match[1]}' is no name for a topic", "name it like 030-what-it-does")
     return match[1] if match else None
+
+
+def _changes(repo: Repo, base: str) -> list[_Change]:
+    """Return the work tree's changes in order, adjacent commits of one topic as one; generated ones are checked."""
+    changes: list[_Change] = []
+    for commit in reversed(list(repo.iter_commits(f"{base}..HEAD", first_parent=True))):
+        message = str(commit.message)
+        if f"{GENERATED_TRAILER}:" in message:
+            _refuse_generated_changes(repo, commit.hexsha, message)
+            continue
+        topic = _topic_of(message)
+        last = changes[-1] if changes else None
+        if last is not None and topic is not None and last.topic == topic and last.commit == commit.parents[0].hexsha:
+            changes[-1] = _Change(topic, last.parent, commit.hexsha, last.message)
+        elif topic is not None and any(change.topic == topic for change in changes):
+            raise PatchError(
+                f"topic {topic} has commits that are apart",
+                "put them next to each other with `git rebase --interactive`, and run refresh again",
+            )
+        else:
+            changes.append(_Change(topic, commit.parents[0].hexsha, commit.hexsha, message))
+    return changes
 
 
 def _write_back(
@@ -162,54 +225,66 @@ def _write_back(
     chosen: dict[str, tuple[Topic, Path]],
     split: bool,
 ) -> tuple[RefreshedTopic, ...]:
-    results: list[RefreshedTopic] = []
+    plan = _Plan()
+    topics = {topic.name: topic for topic in series.topics}
     previous: str | None = None
     seen: set[str] = set()
-    for commit in reversed(list(repo.iter_commits(f"{base}..HEAD", first_parent=True))):
-        message = str(commit.message)
-        if f"{GENERATED_TRAILER}:" in message:
-            _refuse_generated_changes(repo, commit.hexsha, message)
-            continue
-        name = _topic_of(message)
-        content = _patch_text(repo, commit.hexsha, message)
-        if name is None or name not in chosen:
-            name = name or _new_name(series, previous, message)
-            path = series.folder / name / f"{version.major}.{version.minor}.patch"
-            path.parent.mkdir(exist_ok=True)
-            write_atomic(path, content.encode())
-            _list_topic(series.folder / "series.toml", name, previous, message.splitlines()[0])
-            results.append(RefreshedTopic(name, path.relative_to(series.folder).as_posix(), "new"))
+    for change in _changes(repo, base):
+        content = _patch_text(repo, change)
+        name = change.topic or _new_name(series, previous, change.message)
+        if name in chosen:
+            _plan_rewrite(plan, series, repo, chosen[name], version, content, split)
         else:
-            results.append(_rewrite(series, repo, chosen[name], version, content, split))
+            path = series.folder / name / f"{version.major}.{version.minor}.patch"
+            plan.files[path] = content
+            plan.results.append(RefreshedTopic(name, path.relative_to(series.folder).as_posix(), "new"))
+            if name not in topics:
+                plan.listed.append((name, previous, change.message.splitlines()[0]))
         seen.add(name)
         previous = name
-    results += [
+    plan.results += [
         RefreshedTopic(name, path.relative_to(series.folder).as_posix(), "missing")
         for name, (_, path) in chosen.items()
         if name not in seen
     ]
-    return tuple(results)
+    return plan.carry_out(series.folder / "series.toml")
 
 
-def _rewrite(
-    series: Series, repo: Repo, entry: tuple[Topic, Path], version: Version, content: str, split: bool
-) -> RefreshedTopic:
+def _plan_rewrite(
+    plan: _Plan,
+    series: Series,
+    repo: Repo,
+    entry: tuple[Topic, Path],
+    version: Version,
+    content: str,
+    split: bool,
+) -> None:
     topic, path = entry
-    relative = path.relative_to(series.folder).as_posix()
-    if _patch_id(repo, content) == _patch_id(repo, path.read_text("utf-8")):
-        return RefreshedTopic(topic.name, relative, "unchanged")
+    before = path.read_text("utf-8")
+
+    def add(action: str, file: Path, also_for: tuple[str, ...] = ()) -> None:
+        name = file.relative_to(series.folder).as_posix()
+        plan.results.append(RefreshedTopic(topic.name, name, action, also_for))
+
+    if _patch_id(repo, content) == _patch_id(repo, before):
+        add("unchanged", path)
+        return
     own = f"{version.major}.{version.minor}"
+    users = [name for name in series.supported if name != own and topic.file_for(Version(name)) == path]
     target = path.with_name(f"{own}.patch") if split else path
-    write_atomic(target, content.encode())
-    others = tuple(
-        name for name in series.supported if name != own and topic.file_for(Version(name)) == path and target == path
-    )
-    return RefreshedTopic(topic.name, target.relative_to(series.folder).as_posix(), "rewritten", others)
+    plan.files[target] = content
+    add("rewritten", target, () if split and target != path else tuple(users))
+    later = [name for name in users if Version(name) > version]
+    if split and target != path and later:
+        # A file serves every version from its own up to the next file, so the first later one needs its own too.
+        kept = path.with_name(f"{later[0]}.patch")
+        plan.files[kept] = before
+        add("kept", kept)
 
 
-def _patch_text(repo: Repo, commit: str, message: str) -> str:
-    """Return the commit as a patch file of the series; see `patchfile.read_patch` for the form."""
-    subject, _, body = message.partition("\n")
+def _patch_text(repo: Repo, change: _Change) -> str:
+    """Return the change as a patch file of the series; see `patchfile.read_patch` for the form."""
+    subject, _, body = change.message.partition("\n")
     lines = [line for line in body.strip().splitlines() if not line.startswith(f"{TOPIC_TRAILER}: ")]
     description = "\n".join(lines).strip()
     if not description:
@@ -218,8 +293,8 @@ def _patch_text(repo: Repo, commit: str, message: str) -> str:
             "say in its message what breaks without it, since which QEMU, and what in Xen's toolstack it answers to",
         )
     options = ("--no-color", "--no-ext-diff", "--no-renames", "--abbrev=12")
-    stat = repo.git.diff(f"{commit}^", commit, "--stat=80", *options)
-    diff = repo.git.diff(f"{commit}^", commit, *options, strip_newline_in_stdout=False)
+    stat = repo.git.diff(change.parent, change.commit, "--stat=80", *options)
+    diff = repo.git.diff(change.parent, change.commit, *options, strip_newline_in_stdout=False)
     return f"Subject: {subject}\n\n{description}\n---\n{stat}\n\n{diff}"
 
 
@@ -242,11 +317,8 @@ def _new_name(series: Series, previous: str | None, message: str) -> str:
     return f"{(before + after) // 2:03d}-{'-'.join(words[:5])}"
 
 
-def _list_topic(catalogue: Path, name: str, previous: str | None, summary: str) -> None:
-    """Put a `[[topic]]` into series.toml after `previous`, leaving every other byte alone."""
-    text = catalogue.read_text("utf-8")
-    if re.search(rf'^name\s*=\s*"{re.escape(name)}"', text, re.MULTILINE):
-        return
+def _listed(text: str, name: str, previous: str | None, summary: str) -> str:
+    """Return series.toml's `text` with a `[[topic]]` after `previous`, every other byte as it was."""
     quoted = summary.replace("\\", "\\\\").replace('"', '\\"')
     entry = f'[[topic]]\nname = "{name}"\nsummary = "{quoted}"\n'
     at = len(text)
@@ -254,8 +326,8 @@ def _list_topic(catalogue: Path, name: str, previous: str | None, summary: str) 
         found = re.search(rf'^name\s*=\s*"{re.escape(previous)}"', text, re.MULTILINE)
         following = re.compile(r"^(?:#.*\n)*\[\[topic\]\]", re.MULTILINE).search(text, found.end() if found else at)
         at = following.start() if following else at
-    separator = "" if text[:at].endswith("\n\n") else os.linesep
-    write_atomic(catalogue, f"{text[:at]}{separator}{entry}{os.linesep if at < len(text) else ''}{text[at:]}".encode())
+    separator = "" if text[:at].endswith("\n\n") else "\n"
+    return f"{text[:at]}{separator}{entry}{chr(10) if at < len(text) else ''}{text[at:]}"
 
 
 def _refuse_generated_changes(repo: Repo, commit: str, message: str) -> None:

@@ -16,6 +16,7 @@ from packaging.version import Version
 
 from xenqemu.errors import UsageError
 from xenqemu.resources import data_dir
+from xenqemu.versions import release_of
 
 TARGET = "xen-dm-softmmu"
 
@@ -91,8 +92,8 @@ class Profile:
 
 
 def applies(versions: SpecifierSet, version: Version) -> bool:
-    """Tell whether `version` (release candidates count as their release series) is within `versions`."""
-    return versions.contains(version, prereleases=True)
+    """Tell whether `version` is within `versions`; a release candidate counts as the release that it leads to."""
+    return versions.contains(release_of(version), prereleases=True)
 
 
 def list_profiles() -> tuple[str, ...]:
