@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from xenqemu.build.model import Artifact, BuildInput, BuildOptions, PatchRecord
+from xenqemu.errors import UsageError
 from xenqemu.gitstore import GitStore
-from xenqemu.series.apply import apply_series
+from xenqemu.resources import is_installed
+from xenqemu.series.apply import apply_series, apply_what_applies
 from xenqemu.series.catalogue import load_series
 from xenqemu.series.check import CheckReport, check_series
 from xenqemu.series.model import PatchedTree
+from xenqemu.series.worktree import RefreshedTopic
 from xenqemu.source.model import QemuSource, QemuTree
 from xenqemu.state import StateDir
 from xenqemu.target.profile import Profile, load_profile
@@ -28,6 +32,20 @@ class BuildRequest:
     profile: str
     options: BuildOptions
     build_xen_libs: bool = False
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where the result goes: a folder of its own (`out`), or into Xen's folders below `destdir`."""
+
+    out: Path | None = None
+    destdir: Path | None = None
+
+    def check(self) -> None:
+        """Raise `UsageError` when nothing can be put there: better before a build than after it."""
+        folder = self.out or self.destdir
+        if folder is not None and folder.exists() and not folder.is_dir():
+            raise UsageError(f"{folder} is there and is no folder", "name another place for the result")
 
 
 @dataclass(frozen=True)
@@ -58,6 +76,10 @@ def prepare_sources(qemu: QemuSource, profile_name: str, state: StateDir, ui: Ui
     profile = load_profile(profile_name)  # before anything is downloaded: a misspelt name should cost nothing
     tree = _obtain(qemu, state, ui)
     patched = apply_series(load_series(), tree, state, ui)
+    if ui.verbose:
+        for patch in patched.patches:
+            moved = [f"{hunk.path} {hunk.offset:+d}" for hunk in patch.hunks if hunk.offset or hunk.fuzz]
+            ui.note(f"{patch.file}{': ' if moved else ''}{', '.join(moved)}")
     return Prepared(tree, patched, add_target(patched, profile, state, ui), profile)
 
 
@@ -89,6 +111,8 @@ def plan_build(request: BuildRequest, state: StateDir, ui: Ui) -> BuildPlan:
         pkg_config_files=xen.pkg_config_files(sdk),
     )
     key = artifact_key(inputs, request.options, compiler)
+    if ui.verbose:
+        ui.note(f"artifact {key}")
     return BuildPlan(request, inputs, key, find_artifact(key, state))
 
 
@@ -106,9 +130,21 @@ def carry_out(plan: BuildPlan, state: StateDir, ui: Ui) -> Artifact:
     return build(plan.inputs, plan.request.options, state, ui)
 
 
+def deliver(artifact: Artifact, plan: BuildPlan, destination: Destination, ui: Ui) -> Path:
+    """Put the artifact where it is wanted and return the path of the program there.
+
+    Raises `UsageError` and `MissingError` when that place cannot be written.
+    """
+    from xenqemu.build import install_into_xen, install_to
+
+    if destination.out is not None:
+        return install_to(artifact, destination.out, ui)
+    return install_into_xen(artifact, plan.request.options.layout, destination.destdir or Path("/"), ui)
+
+
 def check_patches(qemu: QemuSource, state: StateDir, ui: Ui) -> CheckReport:
     """Check the series against a QEMU; see `xenqemu.series.check.check_series`."""
-    return check_series(load_series(), _obtain(qemu, state, ui), state)
+    return check_series(load_series(), _obtain(qemu, state, ui), state, ui)
 
 
 def export_patches(qemu: QemuSource, profile: str, folder: Path, state: StateDir, ui: Ui) -> tuple[Path, ...]:
@@ -120,14 +156,38 @@ def export_patches(qemu: QemuSource, profile: str, folder: Path, state: StateDir
 
 
 def checkout_patches(qemu: QemuSource, profile: str, folder: Path, state: StateDir, ui: Ui) -> Path:
-    """Make a work tree of a QEMU with the series and the target; see `xenqemu.series.worktree.checkout_series`."""
+    """Make a work tree of a QEMU with the series and the target; see `xenqemu.series.worktree.checkout_series`.
+
+    It may be a QEMU that the series does not fit yet: topics that do not apply are left out, and that is said.
+    """
     from xenqemu.series.worktree import checkout_series
 
-    prepared = prepare_sources(qemu, profile, state, ui)
-    return checkout_series("target", prepared.target.commit, prepared.tree.version, folder, state)
+    loaded = load_profile(profile)
+    tree = _obtain(qemu, state, ui)
+    patched = apply_what_applies(load_series(), tree, state, ui)
+    try:
+        kind, commit = "target", add_target(patched, loaded, state, ui).commit
+    except UsageError as error:
+        ui.warn(f"left out, the target's files: {error.message}")
+        kind, commit = "patched", patched.commit
+    return checkout_series(kind, commit, tree.version, folder, state)
 
 
-def describe_plan(plan: BuildPlan) -> Mapping[str, object]:
+def refresh_patches(folder: Path, topic: str | None, split: bool, state: StateDir) -> tuple[RefreshedTopic, ...]:
+    """Write a work tree's changes back into the series; see `xenqemu.series.worktree.refresh_series`.
+
+    Raises `UsageError` when xenqemu was installed: its series is then a part of the installation.
+    """
+    from xenqemu.series.worktree import refresh_series
+
+    if is_installed():
+        raise UsageError(
+            "the series of an installed xenqemu is not for editing", "run `patches refresh` of a checkout of xenqemu"
+        )
+    return refresh_series(load_series(), folder, state, topic=topic, split=split)
+
+
+def describe_plan(plan: BuildPlan, state: StateDir) -> Mapping[str, object]:
     """Return the plan as plain data, for `build --dry-run` and its `--json`."""
     from xenqemu.build import configure_command
 
@@ -138,7 +198,7 @@ def describe_plan(plan: BuildPlan) -> Mapping[str, object]:
         "patches": [patch.file for patch in plan.inputs.patches],
         "profile": plan.inputs.profile,
         "xen": {"version": str(plan.inputs.xen.version), "origin": plan.inputs.xen.origin},
-        "configure": list(configure_command(plan.inputs, plan.request.options, plan.key)),
+        "configure": shlex.join(configure_command(plan.inputs, plan.request.options, plan.key)),
     }
 
 

@@ -18,3 +18,8 @@ def data_dir(name: str) -> Path:
         if candidate.is_dir():
             return candidate
     raise FileNotFoundError(f"xenqemu's own data folder '{name}' is missing below {_PACKAGE}")
+
+
+def is_installed() -> bool:
+    """Whether the data is part of an installed package, where nobody should edit it, rather than of a checkout."""
+    return (_PACKAGE / "data").is_dir()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Protocol, TextIO
 
 
@@ -79,8 +79,10 @@ class PlainUi:
 
     def line(self, text: str) -> None:
         """Write one line at the depth of the current step."""
-        self._stream.write("  " * self._depth + text + "\n")
-        self._stream.flush()
+        # Whoever reads stderr may go away; the work goes on without them.
+        with suppress(BrokenPipeError):
+            self._stream.write("  " * self._depth + text + "\n")
+            self._stream.flush()
 
     @contextmanager
     def step(self, title: str) -> Iterator[None]:
@@ -115,4 +117,4 @@ class QuietUi(PlainUi):
     def line(self, text: str) -> None:
         """Say nothing but warnings."""
         if text.startswith("warning: "):
-            self._stream.write(text + "\n")
+            super().line(text)

@@ -104,7 +104,9 @@ def test_a_dry_run_says_what_would_be_built_and_builds_nothing(
     assert plan["xen"] == {"version": "4.20", "origin": "prefix"}
     assert "--target-list=xen-dm-softmmu" in plan["configure"]
     assert run_cli([*build, "--dry-run"]) == 0
-    assert f"key: {plan['key']}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"key: {plan['key']}\n" in said
+    assert "qemu.version: 10.2.2\n" in said
     assert not Path("dist").exists()
 
 
@@ -139,6 +141,8 @@ def test_settings_come_from_the_project(build: list[str], project: Path, capsys:
         (["--jobs", "0"], 2, "jobs"),
         (["--cc", "no-such-cc"], 5, "no-such-cc"),
         (["--prefix", "relative"], 2, "relative"),
+        (["--prefix", "/usr", "--out", "x"], 2, "--out goes without --prefix"),
+        (["--out", "tiny.toml"], 2, "tiny.toml is there and is no folder"),
     ],
 )
 def test_bad_input_has_its_message_and_code(
@@ -172,6 +176,31 @@ def test_a_patch_that_does_not_apply_ends_with_4(
     assert "found:  something else" in captured.err
     assert run_cli(["patches", "check", "--qemu", str(qemu), "--json"]) == 4
     assert json.loads(capsys.readouterr().out)["failed"][0]["topic"] == "010-a"
+
+
+def test_a_qemu_that_is_not_supported_yet_is_checked_out_to_make_it_fit(
+    qemu: Path, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (qemu / "VERSION").write_text("11.1.0\n")
+    (qemu / "meson.build").write_text("new\n")
+    assert run_cli(["patches", "check", "--qemu", str(qemu)]) == 4
+    assert run_cli(["patches", "checkout", "work", "--qemu", str(qemu), "--profile", "hvm"]) == 0
+    said = capsys.readouterr().err
+    assert "left out: topic 010-a" in said
+    assert "left out, the target's files: profile 'hvm'" in said
+    (project / "work/meson.build").write_text("new\n# more\n")
+    message = "meson: a line\n\nFor 11.1.\n\nXenqemu-Topic: 010-a"
+    git("commit", "--quiet", "--all", "--message", message, cwd=project / "work")
+    assert run_cli(["patches", "refresh", "work", "--split"]) == 0
+    assert (project / "patches/010-a/11.1.patch").is_file()
+    assert run_cli(["patches", "check", "--qemu", str(qemu)]) == 0
+
+
+def test_an_installed_series_is_not_edited(qemu: Path, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli(["patches", "checkout", "work", "--qemu", str(qemu), "--profile", "tiny.toml"]) == 0
+    (project / "xenqemu/data").mkdir(parents=True)
+    assert run_cli(["patches", "refresh", "work"]) == 2
+    assert "of an installed xenqemu" in capsys.readouterr().err
 
 
 def test_a_compile_error_shows_itself_and_the_log(
@@ -335,6 +364,15 @@ def test_a_reader_that_goes_away_is_no_error(project: Path) -> None:
     assert process.wait() == 0
 
 
+def test_a_reader_of_messages_that_goes_away_stops_nothing() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    program = "from xenqemu.ui import PlainUi; PlainUi().note('x'); print('done', flush=True)"
+    done = subprocess.run([sys.executable, "-c", program], stderr=write, stdout=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert done.stdout == "done\n"
+
+
 def test_quiet_and_verbose_and_a_terminal(
     build: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -346,6 +384,7 @@ def test_quiet_and_verbose_and_a_terminal(
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
     assert run_cli(["--verbose", *build]) == 0
+    assert "010-a/7.2.patch" in capsys.readouterr().err
     assert run_cli(["profile", "show", "hvm"]) == 0
     assert "device types" in capsys.readouterr().out
 

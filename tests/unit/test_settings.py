@@ -66,6 +66,7 @@ def test_the_state_directory_has_a_place_by_default(tmp_path: Path, monkeypatch:
         ("zzz = 1", "unknown setting 'zzz'", "there is: qemu"),
         ("jobs = '1'", "jobs must be a number, not '1'", ""),
         ("jobs = true", "jobs must be a number", ""),
+        ("jobs = 0", "jobs must be at least 1, not 0", ""),
         ("xen = 1", "xen must be a text", ""),
         ("dirty = 1", "dirty must be true or false", ""),
         ("jobs = ", "cannot be read", "TOML"),
@@ -83,7 +84,9 @@ def test_switches_in_the_environment(tmp_path: Path, text: str, value: bool) -> 
     assert resolved(tmp_path, environment={"XENQEMU_DEBUG_INFO": text}).flag("debug-info") is value
 
 
-@pytest.mark.parametrize(("name", "text"), [("XENQEMU_DIRTY", "maybe"), ("XENQEMU_JOBS", "many")])
+@pytest.mark.parametrize(
+    ("name", "text"), [("XENQEMU_DIRTY", "maybe"), ("XENQEMU_JOBS", "many"), ("XENQEMU_JOBS", "-3")]
+)
 def test_wrong_variables_are_named(tmp_path: Path, name: str, text: str) -> None:
     with pytest.raises(UsageError, match=name):
         resolved(tmp_path, environment={name: text})

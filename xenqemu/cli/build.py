@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from xenqemu.cli.common import json_option, parse_qemu, print_json, session, source_options
+from xenqemu.cli.common import json_option, parse_qemu, print_facts, print_json, session, source_options
 from xenqemu.settings import SETTINGS
 
 _HELP = {setting.name: setting.help for setting in SETTINGS}
@@ -36,14 +36,15 @@ def command(as_json: bool, dry_run: bool, **options: Any) -> None:
     The result is a relocatable tree in --out with manifest.json and build.log. Building the same inputs again does
     nothing and says so; an interrupted build goes on where it stopped.
     """
-    from xenqemu.build import install_into_xen, install_to
     from xenqemu.build.model import BuildOptions, Layout
-    from xenqemu.pipeline import BuildRequest, carry_out, describe_plan, plan_build
+    from xenqemu.pipeline import BuildRequest, Destination, carry_out, deliver, describe_plan, plan_build
 
     chosen = {name.replace("_", "-"): options[name] for name in (*_TEXT, *_SWITCHES, "jobs")}
     context = session(chosen)
     settings = context.settings
     layout = Layout.for_xen(options["prefix"], options["libexec_bin"], options["share_dir"], options["destdir"])
+    if layout is not None and options["out"] is not None:
+        raise click.UsageError("--out goes without --prefix, --libexec-bin, --share-dir and --destdir")
     request = BuildRequest(
         qemu=parse_qemu(settings, options),
         xen=settings.text("xen"),
@@ -56,20 +57,17 @@ def command(as_json: bool, dry_run: bool, **options: Any) -> None:
         ),
         build_xen_libs=settings.flag("build-xen-libs"),
     )
+    if layout is None:
+        destination = Destination(out=Path(settings.text("out")).expanduser())
+    else:
+        destination = Destination(destdir=Path(options["destdir"] or "/"))
+    destination.check()
     plan = plan_build(request, context.state, context.ui)
     if dry_run:
-        described = describe_plan(plan)
-        if as_json:
-            print_json(described)
-        else:
-            for name, value in described.items():
-                click.echo(f"{name}: {' '.join(value) if isinstance(value, list) else value}")
+        described = describe_plan(plan, context.state)
+        (print_json if as_json else print_facts)(described)
         return
-    artifact = carry_out(plan, context.state, context.ui)
-    if layout is None:
-        binary = install_to(artifact, Path(settings.text("out")).expanduser(), context.ui)
-    else:
-        binary = install_into_xen(artifact, layout, Path(options["destdir"] or "/"), context.ui)
+    binary = deliver(carry_out(plan, context.state, context.ui), plan, destination, context.ui)
     if as_json:
         print_json({"binary": binary.absolute(), "key": plan.key, "cached": plan.artifact is not None})
     else:

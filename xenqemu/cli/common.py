@@ -33,7 +33,7 @@ class Session:
 def session(options: Mapping[str, Value] | None = None, *, create: bool = True) -> Session:
     """Return the session for the current command; `options` are its own settings by name."""
     context = click.get_current_context().find_root().obj or {}
-    given = {"state-dir": context.get("state_dir"), **(options or {})}
+    given = {"state-dir": context.get("state_dir") or None, **(options or {})}
     settings = resolve(given)
     state = StateDir(settings.state_dir)
     return Session(settings, state.create() if create else state, _ui(context))
@@ -86,6 +86,15 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 def print_json(data: object) -> None:
     """Print `data` as JSON on stdout; paths and versions become text."""
     click.echo(json.dumps(data, indent=2, default=str))
+
+
+def print_facts(data: Mapping[str, Any], prefix: str = "") -> None:
+    """Print nested `data` as lines `name: value` on stdout, inner names behind a dot."""
+    for name, value in data.items():
+        if isinstance(value, Mapping):
+            print_facts(value, f"{prefix}{name}.")
+        else:
+            click.echo(f"{prefix}{name}: {' '.join(value) if isinstance(value, list) else value}")
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -16,7 +16,7 @@ def command(as_json: bool) -> int:
     """Check compilers, headers, tools and disk space, and say how to get what is missing."""
     from xenqemu.doctor import apt_command, examine
 
-    checks = examine(session().state)
+    checks = examine(session(create=False).state)
     complete = all(check.found for check in checks if check.required)
     install = apt_command(checks)
     if as_json:

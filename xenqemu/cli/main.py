@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import json
@@ -106,9 +107,10 @@ def _bug(arguments: list[str], error: Exception) -> int:
 
 
 def _fail(arguments: list[str], code: int, message: str, hint: str) -> int:
-    sys.stderr.write(f"xenqemu: {message}\n")
-    if hint:
-        sys.stderr.write(f"  {hint}\n")
+    with contextlib.suppress(BrokenPipeError):
+        sys.stderr.write(f"xenqemu: {message}\n")
+        if hint:
+            sys.stderr.write(f"  {hint}\n")
     if "--json" in arguments:
         sys.stdout.write(json.dumps({"error": {"exit_code": code, "message": message, "hint": hint}}) + "\n")
     return code

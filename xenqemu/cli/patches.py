@@ -100,11 +100,10 @@ def checkout(folder: Path, profile: str | None, **options: Any) -> None:
 @json_option
 def refresh(folder: Path, topic: str | None, split: bool, as_json: bool) -> None:
     """Write what was changed in the work tree FOLDER (of `patches checkout`) back into the series."""
-    from xenqemu.series.catalogue import load_series
-    from xenqemu.series.worktree import refresh_series
+    from xenqemu.pipeline import refresh_patches
 
     context = session()
-    results = refresh_series(load_series(), folder, context.state, topic=topic, split=split)
+    results = refresh_patches(folder, topic, split, context.state)
     if as_json:
         print_json({"topics": [asdict(result) for result in results]})
         return

@@ -23,7 +23,7 @@ Value = str | int | bool | None
 class Setting:
     """One thing to set: its name in files and as an option, its type, its default, what it is for.
 
-    `is_path` values in a file are relative to that file's folder.
+    `is_path` values in a file are relative to that file's folder; `minimum` is the least number.
     """
 
     name: str
@@ -31,6 +31,7 @@ class Setting:
     default: Value
     help: str
     is_path: bool = False
+    minimum: int | None = None
 
     @property
     def variable(self) -> str:
@@ -43,7 +44,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("xen", str, "system", "the Xen to build against: system, a prefix, a source tree"),
     Setting("profile", str, "hvm", "the device profile: a name, or the path of a profile file"),
     Setting("out", str, "dist", "the folder that receives the result", is_path=True),
-    Setting("jobs", int, None, "compile jobs at once (default: one a processor)"),
+    Setting("jobs", int, None, "compile jobs at once (default: one a processor)", minimum=1),
     Setting("state-dir", str, None, "where xenqemu keeps sources, trees and artifacts", is_path=True),
     Setting("cc", str, None, "the C compiler, with leading words such as ccache (default: cc)"),
     Setting("debug-info", bool, False, "keep debug information in the binary"),
@@ -144,6 +145,7 @@ def _from_file(path: Path) -> dict[str, Resolved]:
             raise UsageError(f"{path}: unknown setting '{name}'", hint)
         if type(value) is not setting.kind:
             raise UsageError(f"{path}: {name} must be {_noun(setting)}, not {value!r}")
+        _check_minimum(setting, value, f"{path}: {name}")
         if setting.is_path:
             value = str(path.parent / Path(str(value)).expanduser())
         found[name] = Resolved(setting, value, str(path))
@@ -164,7 +166,14 @@ def _parse(setting: Setting, text: str, where: str) -> Value:
         raise UsageError(f"{where} must be true or false, not '{text}'")
     if setting.kind is int:
         try:
-            return int(text)
+            number = int(text)
         except ValueError:
             raise UsageError(f"{where} must be a number, not '{text}'") from None
+        _check_minimum(setting, number, where)
+        return number
     return text
+
+
+def _check_minimum(setting: Setting, value: object, where: str) -> None:
+    if setting.minimum is not None and isinstance(value, int) and value < setting.minimum:
+        raise UsageError(f"{where} must be at least {setting.minimum}, not {value}")

@@ -41,7 +41,7 @@ def add_target(patched: PatchedTree, profile: Profile, state: StateDir, ui: Ui) 
 
     Raises `UsageError` when the profile names a device that this QEMU does not have.
     """
-    digest = profile_digest(profile)
+    digest = profile_digest(profile, patched.version)
     key = hashlib.sha256(json.dumps([patched.commit, digest, _data_digest()]).encode()).hexdigest()
     store = GitStore.open(state)
     known = state.recall("target", key)
@@ -68,9 +68,19 @@ def add_target(patched: PatchedTree, profile: Profile, state: StateDir, ui: Ui) 
     return result
 
 
-def profile_digest(profile: Profile) -> str:
-    """Return the SHA-256 of what a profile says, after all that it extends was merged in."""
-    return hashlib.sha256(repr(profile).encode()).hexdigest()
+def profile_digest(profile: Profile, version: Version) -> str:
+    """Return the SHA-256 of what a profile asks of a QEMU of `version`, after all that it extends was merged in.
+
+    Names and texts are a part of that: they are rendered into the target's files.
+    """
+    asked = [
+        profile.name,
+        profile.description,
+        profile.options_for(version),
+        sorted((name, state.value) for name, state in profile.features_for(version).items()),
+        [[device.kconfig, device.types, device.xl] for device in profile.devices_for(version)],
+    ]
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
 
 def _data_digest() -> str:
