@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -198,6 +200,84 @@ def test_nothing_of_the_machines_hooks_and_sources_is_in_force(
     conf = next(state.apt.glob("bookworm-*/apt.conf")).read_text()
     assert 'Acquire::http::Proxy "http://proxy.invalid:1/";' in conf
     assert "Invoke" not in conf
+
+
+LAX = (
+    'Acquire::AllowInsecureRepositories "true"; Acquire::AllowWeakRepositories "true";\n'
+    'Acquire::AllowDowngradeToInsecureRepositories "true"; Acquire::Source-Symlinks "false";\n'
+    'Acquire::Check-Valid-Until::Fake "false"; Acquire::Max-ValidTime::Fake "1";\n'
+)
+
+
+def machine_says(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `text` be all that the machine's apt configuration has."""
+    for name in ("Parts", "Main"):
+        text += f'Dir::Etc::{name} "/dev/null";\n'
+    (folder / "machine.conf").write_text(text)
+    monkeypatch.setenv("APT_CONFIG", str(folder / "machine.conf"))
+
+
+def test_a_machine_that_allows_insecure_archives_does_not_make_one_verified(
+    served: FakeArchive, archive: Archive, state: StateDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine_says(LAX, tmp_path, monkeypatch)
+    for suite in served.listed:
+        (served.root / "dists" / suite / "InRelease").unlink()
+    with pytest.raises(SourceError, match="the package archive cannot be read"):
+        got("distro:10.2", state)
+    assert not state.downloads.exists()
+
+
+def test_an_expired_index_is_taken_only_where_the_machine_does_and_recorded(
+    served: FakeArchive, archive: Archive, state: StateDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine_says(LAX, tmp_path, monkeypatch)
+    assert "index_age" not in got("distro:10.0", state).origin
+    for suite in served.listed:
+        release = served.root / "dists" / suite / "Release"
+        old = release.read_text().replace("Components:", "Valid-Until: Sat, 01 Jan 2022 00:00:00 UTC\nComponents:")
+        release.write_text(re.sub(r"Date: .*", "Date: Fri, 31 Dec 2021 00:00:00 UTC", old))
+        served.signer.clear_sign(release, release.with_name("InRelease"))
+    other = StateDir(tmp_path / "other").create()
+    with pytest.raises(SourceError, match="is expired"):
+        got("distro:10.2", other)
+    machine_says(LAX + 'acquire::check-valid-until "no";\n', tmp_path, monkeypatch)
+    assert got("distro:10.2", other).origin["index_age"] == "not checked"
+    assert got("distro:10.2", other).origin["index_age"] == "not checked"
+
+
+def test_of_the_machines_settings_only_connections_are_taken(
+    archive: Archive, state: StateDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine_says(LAX + 'Acquire::http::Proxy::a.invalid "DIRECT";\n', tmp_path, monkeypatch)
+    assert got("distro:7.2", state)
+    conf = next(state.apt.glob("bookworm-*/apt.conf"))
+    monkeypatch.setenv("APT_CONFIG", str(conf))
+    dump = subprocess.run(["apt-config", "dump", "Acquire"], capture_output=True, text=True, check=True).stdout
+    assert 'Acquire::http::Proxy::a.invalid "DIRECT";' in dump
+    for name in ("AllowInsecureRepositories", "AllowWeakRepositories", "AllowDowngradeToInsecureRepositories"):
+        assert f'Acquire::{name} "false";' in dump
+    for name in ("Check-Valid-Until", "Check-Date"):
+        assert f'Acquire::{name} "true";' in dump
+    assert "::Fake" not in dump
+    assert "Source-Symlinks" not in dump
+
+
+def test_a_source_that_the_machine_trusts_unsigned_is_not_trusted(tmp_path: Path) -> None:
+    (tmp_path / "os-release").write_text("ID=debian\nVERSION_CODENAME=trixie\n")
+    (tmp_path / "sources.list").write_text(
+        "deb [trusted=yes allow-insecure=yes check-valid-until=no] http://a.invalid trixie main\n"
+    )
+    (tmp_path / "sources.list.d").mkdir()
+    (tmp_path / "sources.list.d/x.sources").write_text(
+        "Types: deb\nURIs: http://b.invalid\nSuites: trixie\nComponents: main\n"
+        "Trusted: yes\nAllow-Insecure: yes\nAllow-Weak: yes\nAllow-Downgrade-To-Insecure: yes\nCheck-Date: no\n"
+    )
+    text = machine_archive(tmp_path, tmp_path / "os-release").sources("trixie")
+    assert {line.partition(":")[0] for line in filter(None, text.splitlines())} <= {
+        *("Types", "URIs", "Suites", "Components", "Signed-By")
+    }
+    assert text.count(".invalid") == 2
 
 
 def test_the_index_names_no_tarball(served: FakeArchive, archive: Archive, state: StateDir) -> None:

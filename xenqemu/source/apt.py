@@ -26,17 +26,26 @@ from xenqemu.ui import Ui
 _HELPER = "/usr/lib/apt/apt-helper"
 # An index this young (seconds) is not asked for again, unless a refresh is.
 _FRESH = 3600.0
+# What is taken over of the machine's `Acquire` settings (apt.conf(5)): how to reach a server. Everything else there
+# may weaken what is verified, or names what is fetched.
+_CONNECTION = ("ftp", "http", "https", "socks5h", "tor", "forceipv4", "forceipv6", "enablesrvrecords", "by-hash")
+_AGE = ("Acquire::Check-Valid-Until", "Acquire::Check-Date")
+_FALSE = ("0", "no", "false", "without", "off", "disable")  # apt's StringToBool
 _URI = re.compile(r"^'(?P<uri>[^']+)' (?P<name>\S+) (?P<size>\d+) SHA256:(?P<sha256>[0-9a-f]{64})$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class FetchedSource:
-    """The upstream tarball of a source package: upstream `version`, checksum in the signed index of `suite`."""
+    """The upstream tarball of a source package: upstream `version`, checksum in the signed index of `suite`.
+
+    `aged` says that the machine is set up to take an index of any age, as a mirror frozen at a date needs it.
+    """
 
     path: Path
     version: str
     sha256: str
     suite: str
+    aged: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,7 +83,12 @@ class PrivateApt:
         return {**os.environ, "APT_CONFIG": str(self._folder / "apt.conf"), "LC_ALL": "C"}
 
     def _configure(self) -> None:
-        """Write the configuration: ours for the folders, the machine's for connections, nothing that runs hooks."""
+        """Write the configuration: ours for folders and verification, the machine's for connections, and no hooks.
+
+        A machine may allow unsigned archives for itself (`Acquire::AllowInsecureRepositories`; apt-secure(8)); what
+        is recorded as verified must not come that way. An index that has expired is signed all the same, and a mirror
+        frozen at a date serves nothing else: whether its age counts stays the machine's to say, and is recorded.
+        """
         for name in ("lists/partial", "cache/archives/partial", "sources.list.d"):
             (self._folder / name).mkdir(parents=True, exist_ok=True)
         top = self._folder
@@ -93,20 +107,33 @@ class PrivateApt:
             "APT::Sandbox::User": "",  # root's apt would want the folders to be another user's
             "Acquire::Retries": "3",
             "Acquire::Languages": "none",
+            "Acquire::AllowInsecureRepositories": "false",
+            "Acquire::AllowWeakRepositories": "false",
+            "Acquire::AllowDowngradeToInsecureRepositories": "false",
+            **dict.fromkeys(_AGE, "true"),
         }
         # Without the machine's apt.conf.d its hooks do not run, but its proxies and certificates are missing too.
         dump = run(("apt-config", "dump", "--format", "%F %v%n", "Acquire"), env={**os.environ, "LC_ALL": "C"})
         machine = []
         for line in dump.stdout.splitlines():
             name, _, value = line.partition(" ")
+            # Names are compared without case (apt's Configuration::Lookup), and dumped as they were first written.
+            section = name.lower().split("::")[1:2]
             # apt's configuration files have no way to write a quotation mark inside of a value.
-            unwanted = name in ours or name.startswith(("Acquire::IndexTargets", "Acquire::Languages"))
-            if value and not unwanted and '"' not in value:
+            if value and section and section[0] in _CONNECTION and '"' not in value:
                 machine.append(f'{name} "{value}";\n')
+            for setting in _AGE:
+                if name.lower() == setting.lower() and value.lower() in _FALSE:
+                    ours[setting] = "false"
         text = "".join(machine) + "".join(f'{name} "{value}";\n' for name, value in ours.items())
         write_atomic(top / "apt.conf", text.encode())
         write_atomic(top / "status", b"")
         write_atomic(top / "sources.list.d" / "xenqemu.sources", self._sources.encode())
+
+    @property
+    def aged(self) -> bool:
+        """Whether an index that has expired was acceptable at the last update."""
+        return f'{_AGE[0]} "false";' in (self._folder / "apt.conf").read_text()
 
     def update(self, *, refresh: bool) -> str:
         """Bring the index up to date and return an empty string, or in a line why there is none."""
@@ -222,7 +249,7 @@ def fetch_source(
             ):
                 known = _fetch(package, wanted, archive, state, ui, refresh=refresh)
             facts = {"path": str(known.path.relative_to(state.root)), "version": known.version}
-            state.remember("archive", key, {**facts, "sha256": known.sha256, "suite": known.suite})
+            state.remember("archive", key, {**facts, "sha256": known.sha256, "suite": known.suite, "aged": known.aged})
     return known
 
 
@@ -230,7 +257,9 @@ def _remembered(state: StateDir, key: str) -> FetchedSource | None:
     facts = state.recall("archive", key)
     if facts is None or not (state.root / facts["path"]).is_file():
         return None
-    return FetchedSource(state.root / facts["path"], facts["version"], facts["sha256"], facts["suite"])
+    return FetchedSource(
+        state.root / facts["path"], facts["version"], facts["sha256"], facts["suite"], bool(facts.get("aged"))
+    )
 
 
 def _updated(archive: Archive, state: StateDir, ui: Ui, *, refresh: bool) -> tuple[list[PrivateApt], dict[str, str]]:
@@ -262,7 +291,7 @@ def _fetch(
             continue
         result = apt.download(package, listed.package, state.downloads)
         if not isinstance(result, str):
-            return FetchedSource(result[0], listed.version, result[1], listed.suite)
+            return FetchedSource(result[0], listed.version, result[1], listed.suite, apt.aged)
         tried[listed.version] = result
         ui.warn(f"{package} {listed.version} is listed in {listed.suite} but cannot be had: {result}")
     asked = ", ".join(apt.suite for apt in apts)

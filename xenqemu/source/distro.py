@@ -28,4 +28,6 @@ def obtain_distro(source: QemuSource, state: StateDir, ui: Ui, supported_series:
         "sha256": fetched.sha256,
         "verified": "archive signature",
     }
+    if fetched.aged:
+        origin["index_age"] = "not checked"
     return QemuTree(state.git, imported.tree, imported.version, origin)
