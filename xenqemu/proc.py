@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import shutil
@@ -13,6 +14,9 @@ from pathlib import Path
 from xenqemu.errors import MissingError
 
 Argv = Sequence[str | os.PathLike[str]]
+
+# execve(2) about the file that shall be run.
+_NO_PROGRAM = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ENOEXEC, errno.ELOOP, errno.ELIBBAD)
 
 
 @dataclass(frozen=True)
@@ -42,10 +46,18 @@ def _words(argv: Argv) -> tuple[str, ...]:
     return tuple(os.fspath(word) for word in argv)
 
 
-def _missing(argv: tuple[str, ...]) -> MissingError:
-    return MissingError(
-        f"the command '{argv[0]}' is not installed", "`xenqemu doctor` lists what to install for a build"
-    )
+def _missing(argv: tuple[str, ...], error: OSError | None = None) -> MissingError:
+    hint = "`xenqemu doctor` lists what to install for a build"
+    if error is None or error.errno == errno.ENOENT:
+        return MissingError(f"the command '{argv[0]}' is not installed", hint)
+    return MissingError(f"the command '{argv[0]}' cannot be run: {error.strerror}", f"install it anew; {hint}")
+
+
+def _is_about_the_program(error: OSError, cwd: Path | None) -> bool:
+    """Whether `error` of starting a process is the program's fault, and not that of the folder it was to run in."""
+    if error.errno not in _NO_PROGRAM:
+        return False
+    return cwd is None or (cwd.is_dir() and os.access(cwd, os.X_OK))
 
 
 def run(
@@ -60,7 +72,7 @@ def run(
 
     `env` replaces the environment (None: inherited); `stdin` is fed to the command (None: empty input).
     Raises `CommandFailedError` for an exit code other than 0 unless `check` is off, and `MissingError` when
-    the program does not exist.
+    the program does not exist or is none (no right to execute it, another machine's).
     """
     words = _words(argv)
     try:
@@ -72,10 +84,10 @@ def run(
             capture_output=True,
             check=False,
         )
-    except FileNotFoundError as error:
-        if cwd is not None and not cwd.is_dir():
+    except OSError as error:
+        if not _is_about_the_program(error, cwd):
             raise
-        raise _missing(words) from error
+        raise _missing(words, error) from error
     completed = Completed(
         words,
         process.returncode,
@@ -100,7 +112,7 @@ def stream(
     With `log` the raw output is also appended to that file, after a line with the command. The child is asked
     to end (SIGTERM) when this process dies, however it dies: a compile that outlives its xenqemu would write
     into a build directory that the next run already uses. `setpriv` (util-linux) does that without code
-    between fork and exec. Raises `MissingError` when the program does not exist.
+    between fork and exec. Raises `MissingError` when the program does not exist or is none.
     """
     words = _words(argv)
     if shutil.which(words[0], path=None if env is None else env.get("PATH")) is None:
@@ -109,14 +121,19 @@ def stream(
     with (log or Path(os.devnull)).open("ab") as sink:
         sink.write(f"$ {shlex.join(words)}\n".encode())
         sink.flush()
-        process = subprocess.Popen(
-            command,
-            cwd=cwd,
-            env=None if env is None else dict(env),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
+        try:
+            process = subprocess.Popen(
+                command,
+                cwd=cwd,
+                env=None if env is None else dict(env),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+        except OSError as error:  # without setpriv the program's own fault shows here
+            if not _is_about_the_program(error, cwd):
+                raise
+            raise _missing(words, error) from error
         try:
             for raw in process.stdout or ():
                 sink.write(raw)

@@ -40,6 +40,25 @@ def test_a_program_that_is_not_installed_is_named(tmp_path: Path) -> None:
         run(["true"], cwd=tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize(
+    ("mode", "content"), [(0o644, "#!/bin/sh\n"), (0o755, ""), (0o755, "#!/no/such/interpreter\n")]
+)
+def test_a_program_that_is_none_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, content: str
+) -> None:
+    program = tmp_path / "program"
+    program.write_text(content)
+    program.chmod(mode)
+    with pytest.raises(MissingError, match=f"'{program}' (cannot be run|is not installed)"):
+        run([program])
+    # Without setpriv, which would take a file without a header for a shell script.
+    monkeypatch.setattr("shutil.which", lambda name, path=None: None if name == "setpriv" else name)
+    with pytest.raises(MissingError, match=f"'{program}' (cannot be run|is not installed)"):
+        stream([program], print)
+    with pytest.raises(OSError, match="nowhere"):
+        stream(["true"], print, cwd=tmp_path / "nowhere")
+
+
 def test_a_stream_gives_lines_and_keeps_a_log(tmp_path: Path) -> None:
     lines: list[str] = []
     log = tmp_path / "log"
