@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
 
+from tests.unit.pkgconfig import confine
 from xenqemu import doctor
 from xenqemu.doctor import Check, apt_command, checks, examine
 from xenqemu.doctor.checks import look_for, parse_version
@@ -144,7 +145,7 @@ class TestCompiler:
         assert "cannot be run" in detail
 
     def test_none(self, nothing: None, state: StateDir) -> None:
-        assert look_for(self._CC, state) == (False, "no program cc")
+        assert look_for(self._CC, state) == (False, "the command 'cc' is not installed")
 
     def test_cc_is_nonsense(self, state: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("CC", "gcc 'unbalanced")
@@ -158,8 +159,7 @@ class TestLibraries:
 
     @pytest.fixture
     def pkg_config(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-        monkeypatch.setenv("PKG_CONFIG_LIBDIR", str(tmp_path))
-        monkeypatch.delenv("PKG_CONFIG_PATH", raising=False)
+        confine(tmp_path, monkeypatch)
         monkeypatch.delenv("CC", raising=False)
         (tmp_path / "stub.h").write_text("int stub(void);\n")
         return tmp_path
@@ -199,7 +199,15 @@ class TestLibraries:
         assert "no-such-library-anywhere" in detail
 
     def test_no_pkg_config(self, nothing: None, state: StateDir) -> None:
-        assert look_for(self._MODULE, state) == (False, "no program pkg-config")
+        assert look_for(self._MODULE, state) == (False, "the command 'pkg-config' is not installed")
+
+    def test_what_a_build_drops_is_not_listened_to(
+        self, pkg_config: Path, state: StateDir, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self._write(pkg_config, "2.70", libs="-lm")
+        for name in ("PKG_CONFIG_SYSROOT_DIR", "PKG_CONFIG", "CPATH", "LIBRARY_PATH"):
+            monkeypatch.setenv(name, "/elsewhere")
+        assert look_for(self._MODULE, state) == (True, "2.70")
 
     def test_without_pkg_config(self, state: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("CC", raising=False)
@@ -258,6 +266,22 @@ class TestDisk:
         assert outcome is found
         assert f"{free} GiB free" in detail
         assert asked == [tmp_path]
+
+    def test_a_state_directory_that_cannot_be_written_is_a_row(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "file").touch()
+        found, detail = look_for(self._DISK, StateDir(tmp_path / "file/state"))
+        assert not found
+        assert detail.endswith(f"cannot be written: {tmp_path / 'file'} is no folder")
+        (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+        assert look_for(self._DISK, StateDir(tmp_path / "link/state"))[0] is False
+        monkeypatch.setattr(os, "access", lambda path, mode: False)
+        found, detail = look_for(self._DISK, StateDir(tmp_path / "state"))
+        assert not found
+        assert detail.endswith(f"{tmp_path} is not writable")
+        checks_made = examine(StateDir(tmp_path / "state"))
+        assert [check.found for check in checks_made if check.kind == "disk"] == [False]
 
 
 class TestExamine:

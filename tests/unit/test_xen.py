@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from packaging.version import Version
 
 from tests.unit import xens
+from tests.unit.pkgconfig import confine
 from xenqemu import proc, xen
 from xenqemu.errors import MissingError
 from xenqemu.state import StateDir
@@ -167,8 +168,7 @@ class TestSystem:
                 f"Name: x\nDescription: x\nVersion: 4.20.0\nCflags: -I{install}/usr/local/include\n"
                 f"Libs: -L{install}/usr/local/lib -l{name}\n"
             )
-        monkeypatch.setenv("PKG_CONFIG_LIBDIR", str(folder))
-        monkeypatch.delenv("PKG_CONFIG_PATH", raising=False)
+        confine(folder, monkeypatch)
         return folder
 
     def test_what_pkg_config_says(self, pc_dir: Path, install: Path, state: StateDir, quiet_ui: Ui) -> None:
@@ -185,8 +185,22 @@ class TestSystem:
         local = install / "usr" / "local"
         monkeypatch.setattr(layout, "_default_dirs", lambda: ((local / "include",), (local / "lib",)))
         assert xen.inspect("system").sdk is not None
-        monkeypatch.setenv("PKG_CONFIG", "no-such-program")
+        monkeypatch.setenv("PATH", str(install))
         assert xen.inspect("system").sdk is not None
+
+    def test_only_what_the_build_obeys_leads_to_another_xen(
+        self, pc_dir: Path, install: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "liar").write_text("#!/bin/sh\necho -I/liar -L/liar\n")
+        (tmp_path / "liar").chmod(0o755)
+        monkeypatch.setenv("PKG_CONFIG", str(tmp_path / "liar"))
+        monkeypatch.setenv("PKG_CONFIG_SYSROOT_DIR", "/sysroot")
+        assert layout.system().library_dirs == (install / "usr/local/lib",)
+        (tmp_path / "other").mkdir()
+        for file in pc_dir.glob("*.pc"):
+            (tmp_path / "other" / file.name).write_text(file.read_text().replace("/usr/local/", "/usr/other/"))
+        monkeypatch.setenv("PKG_CONFIG_PATH", str(tmp_path / "other"))
+        assert layout.system().library_dirs == (install / "usr/other/lib",)
 
     def test_default_paths_are_existing_ones(self) -> None:
         include, libraries = layout._default_dirs()
@@ -195,7 +209,7 @@ class TestSystem:
     def test_nothing_there(
         self, tmp_path: Path, state: StateDir, quiet_ui: Ui, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setenv("PKG_CONFIG_LIBDIR", str(tmp_path))
+        confine(tmp_path, monkeypatch)
         monkeypatch.setattr(layout, "_default_dirs", lambda: ((), ()))
         with pytest.raises(MissingError) as caught:
             xen.locate("system", state, quiet_ui)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from xenqemu.build.recipe import load_recipe
+from xenqemu.environment import inherited
 from xenqemu.errors import UsageError
 
 
@@ -33,14 +34,8 @@ def build_environment(
     `pkg_config_dirs`, because the flags are handed to configure as arguments, in an order that is decided here.
     `inherit` is what the rest is picked from (default: this process's environment).
     """
-    rules = load_recipe().environment
-    source = os.environ if inherit is None else inherit
-    result = {
-        name: value
-        for name, value in source.items()
-        if name in rules.inherited or name.startswith(rules.inherited_prefixes)
-    }
-    result.update(rules.fixed)
+    result = inherited(os.environ if inherit is None else inherit)
+    result.update(load_recipe().environment.fixed)
     search = [str(path) for path in pkg_config_dirs]
     search += [part for part in environment.get("PKG_CONFIG_PATH", "").split(":") if part]
     if search:

@@ -62,11 +62,9 @@ class Library:
 
 @dataclass(frozen=True)
 class Environment:
-    """Which variables reach the build: as part of the key, because tools need them, and with fixed values."""
+    """Which variables reach the build as part of the key, and which with fixed values."""
 
     honoured: tuple[str, ...]
-    inherited: tuple[str, ...]
-    inherited_prefixes: tuple[str, ...]
     fixed: Mapping[str, str]
 
 
@@ -136,8 +134,6 @@ def load_recipe() -> Recipe:
         ),
         environment=Environment(
             _words(environment, "honoured"),
-            _words(environment, "inherited"),
-            _words(environment, "inherited_prefixes"),
             {str(name): str(value) for name, value in environment["fixed"].items()},
         ),
         hardening=tuple(

@@ -9,6 +9,7 @@ import platform
 import re
 import shlex
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ from packaging.version import InvalidVersion, Version
 
 from xenqemu import proc
 from xenqemu.doctor.model import Requirement
+from xenqemu.environment import probe_environment
 from xenqemu.errors import MissingError
 from xenqemu.state import StateDir
 
@@ -53,12 +55,11 @@ def _reason(done: proc.Completed) -> str:
 
 
 def _run(argv: list[str], stdin: bytes | None = None) -> proc.Completed:
+    """Run a tool as a build would: with the variables that reach one, so that both find the same."""
     try:
-        return proc.run(argv, stdin=stdin, check=False)
+        return proc.run(argv, stdin=stdin, env=probe_environment(os.environ), check=False)
     except MissingError as error:
-        raise _NotFoundError(f"no program {argv[0]}") from error
-    except OSError as error:
-        raise _NotFoundError(f"{argv[0]} cannot be run: {error.strerror}") from error
+        raise _NotFoundError(error.message) from error
 
 
 def _at_least(requirement: Requirement, version: Version | None) -> None:
@@ -100,13 +101,12 @@ def _check_header(requirement: Requirement, flags: list[str]) -> None:
 
 
 def _check_pkg_config(requirement: Requirement, state: StateDir) -> str:
-    command = os.environ.get("PKG_CONFIG", "pkg-config")
-    done = _run([command, "--modversion", requirement.module])
+    done = _run(["pkg-config", "--modversion", requirement.module])
     if not done.ok:
         raise _NotFoundError(f"pkg-config does not know {requirement.module}")
     version = parse_version(done.stdout)
     _at_least(requirement, version)
-    flags = _run([command, "--cflags", "--libs", requirement.module])
+    flags = _run(["pkg-config", "--cflags", "--libs", requirement.module])
     if not flags.ok:
         raise _NotFoundError(_reason(flags))
     _check_header(requirement, shlex.split(flags.stdout))
@@ -134,8 +134,13 @@ def _check_python_package(requirement: Requirement, state: StateDir) -> str:
 
 def _check_disk(requirement: Requirement, state: StateDir) -> str:
     folder = state.root
-    while not folder.exists() and folder != folder.parent:
+    while not os.path.lexists(folder) and folder != folder.parent:
         folder = folder.parent
+    # Not Path.is_dir(): what may not be looked at is to be told from what is no folder.
+    if not stat.S_ISDIR(os.stat(folder).st_mode):  # noqa: PTH116
+        raise _NotFoundError(f"the state directory {state.root} cannot be written: {folder} is no folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise _NotFoundError(f"the state directory {state.root} cannot be written: {folder} is not writable")
     free = shutil.disk_usage(folder).free / 2**30
     if requirement.minimum is not None and free < float(str(requirement.minimum)):
         raise _NotFoundError(f"{free:.1f} GiB free in {state.root}, needed: {requirement.minimum} GiB")

@@ -8,6 +8,7 @@ import sysconfig
 from pathlib import Path
 
 from xenqemu import proc
+from xenqemu.environment import probe_environment
 from xenqemu.errors import MissingError
 from xenqemu.xen.interface import interface
 from xenqemu.xen.model import Layout
@@ -111,10 +112,12 @@ def system() -> Layout:
 
     One call for all modules: QEMU asks for them one by one, but all have to be there.
     """
-    environment = {**os.environ, "PKG_CONFIG_ALLOW_SYSTEM_CFLAGS": "1", "PKG_CONFIG_ALLOW_SYSTEM_LIBS": "1"}
-    command = os.environ.get("PKG_CONFIG", "pkg-config")
+    # The pkg-config and the variables that the build will have: another answer would be another Xen than it finds.
+    environment = probe_environment(os.environ)
+    environment |= {"PKG_CONFIG_ALLOW_SYSTEM_CFLAGS": "1", "PKG_CONFIG_ALLOW_SYSTEM_LIBS": "1"}
+    modules = interface().modules.values()
     try:
-        done = proc.run([command, "--cflags", "--libs", *interface().modules.values()], env=environment, check=False)
+        done = proc.run(["pkg-config", "--cflags", "--libs", *modules], env=environment, check=False)
     except MissingError:
         done = None
     include, library = parse_flags(done.stdout) if done is not None and done.ok else ((), ())
