@@ -20,6 +20,7 @@ class FakeArchive:
     signer: Signer
     keyring: Path
     listed: dict[str, list[str]] = field(default_factory=dict)
+    origin: str = "Debian"
 
     @property
     def uri(self) -> str:
@@ -55,7 +56,7 @@ class FakeArchive:
             release = top / "Release"
             date = format_datetime(datetime.now(UTC), usegmt=True)
             release.write_text(
-                f"Origin: Fake\nSuite: {suite}\nCodename: {suite}\nDate: {date}\n"
+                f"Origin: {self.origin}\nSuite: {suite}\nCodename: {suite}\nDate: {date}\n"
                 "Architectures: amd64\nComponents: main\nSHA256:\n"
                 f" {hashlib.sha256(sources).hexdigest()} {len(sources)} main/source/Sources\n"
             )

@@ -79,7 +79,8 @@ def test_the_archive_is_derived_from_the_machine(served: FakeArchive, archive: A
     assert archive.suites[0] == "bookworm"
     assert {"trixie", "testing", "unstable", "bookworm-backports"} < set(archive.suites)
     assert len(set(archive.suites)) == len(archive.suites)
-    text = archive.sources("trixie")
+    assert [mirror.suite for mirror in archive.mirrors] == ["bookworm"]
+    text = archive.mirrors[0].source("trixie")
     assert f"URIs: {served.uri}\nSuites: trixie\nComponents: main\nSigned-By: {served.keyring}\n" in text
     assert text.startswith("Types: deb-src\n")
     assert ".invalid" not in text
@@ -168,6 +169,54 @@ def test_an_index_that_was_changed(served: FakeArchive, archive: Archive, state:
     sources = served.root / "dists/unstable/main/source/Sources"
     sources.write_text(sources.read_text().replace("10.2.2", "10.2.9"))
     assert str(got("distro:10.2", state).version) == "10.2.1"
+
+
+@pytest.mark.parametrize("broken", ["foreign", "gone", "unsigned"])
+def test_a_third_party_of_the_same_suite_does_not_spoil_the_machines_archive(
+    broken: str, served: FakeArchive, state: StateDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    third = FakeArchive(tmp_path / "third", served.signer, served.keyring, origin="Browser Ltd.")
+    third.add("stable", "qemu", "1:10.2.9-1", tmp_path / "7.2.0.tar.xz", "qemu_10.2.9.orig.tar.xz")
+    third.add("unstable", "qemu", "1:10.2.9-1", tmp_path / "7.2.0.tar.xz", "qemu_10.2.9.orig.tar.xz")
+    third.publish()
+    if broken == "gone":
+        shutil.rmtree(third.root)
+    if broken == "unsigned":
+        (third.root / "dists/stable/InRelease").unlink()
+    etc = served.etc(tmp_path / "etc")
+    (etc / "sources.list.d/browser.list").write_text(f"deb [signed-by={served.keyring}] {third.uri} stable main\n")
+    monkeypatch.setattr(apt, "machine_archive", lambda: machine_archive(etc, etc / "os-release"))
+    assert str(got("distro:10.2", state).version) == "10.2.2"
+    asked = [
+        path.read_text() for path in state.apt.glob("*/sources.list.d/xenqemu.sources") if third.uri in path.read_text()
+    ]
+    assert len(asked) == 1
+    assert "Suites: stable\n" in asked[0]
+
+
+def test_only_a_third_partys_archive(
+    served: FakeArchive, state: StateDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    etc = served.etc(tmp_path / "etc")
+    FakeArchive(served.root, served.signer, served.keyring, served.listed, origin="Browser Ltd.").publish()
+    monkeypatch.setattr(apt, "machine_archive", lambda: machine_archive(etc, etc / "os-release"))
+    for _ in range(2):  # the second time the index is fresh
+        with pytest.raises(SourceError, match=r"cannot be read: bookworm is an archive of Browser Ltd\."):
+            got("distro:10.2", state)
+
+
+def test_a_second_mirror_serves_what_the_first_does_not(
+    served: FakeArchive, state: StateDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(served.root, tmp_path / "mirror")
+    shutil.rmtree(served.root / "pool")
+    etc = served.etc(tmp_path / "etc")
+    path = etc / "sources.list.d/debian.sources"
+    path.write_text(path.read_text().replace(served.uri, f"{served.uri} file://{tmp_path}/mirror"))
+    monkeypatch.setattr(apt, "machine_archive", lambda: machine_archive(etc, etc / "os-release"))
+    ui = Told()
+    assert str(got("distro:10.2", state, ui).version) == "10.2.2"
+    assert len(ui.warnings) == 1
 
 
 def test_two_at_once(archive: Archive, state: StateDir) -> None:
@@ -273,7 +322,7 @@ def test_a_source_that_the_machine_trusts_unsigned_is_not_trusted(tmp_path: Path
         "Types: deb\nURIs: http://b.invalid\nSuites: trixie\nComponents: main\n"
         "Trusted: yes\nAllow-Insecure: yes\nAllow-Weak: yes\nAllow-Downgrade-To-Insecure: yes\nCheck-Date: no\n"
     )
-    text = machine_archive(tmp_path, tmp_path / "os-release").sources("trixie")
+    text = "".join(mirror.source("x") for mirror in machine_archive(tmp_path, tmp_path / "os-release").mirrors)
     assert {line.partition(":")[0] for line in filter(None, text.splitlines())} <= {
         *("Types", "URIs", "Suites", "Components", "Signed-By")
     }
@@ -329,9 +378,9 @@ def test_no_archive_is_configured(tmp_path: Path) -> None:
         "deb http://d.invalid testing main\ndeb http://e.invalid sid-x main\n"
     )
     archive = machine_archive(tmp_path, tmp_path / "os-release")
-    assert archive.sources("s").count("URIs:") == 2
-    assert "URIs: http://b.invalid/debian\nSuites: s\nComponents: main\nSigned-By: /k.gpg\n" in archive.sources("s")
-    assert "URIs: http://d.invalid\n" in archive.sources("s")
+    assert [mirror.uri for mirror in archive.mirrors] == ["http://b.invalid/debian", "http://d.invalid"]
+    text = archive.mirrors[0].source("s")
+    assert "URIs: http://b.invalid/debian\nSuites: s\nComponents: main\nSigned-By: /k.gpg\n" in text
 
 
 @pytest.mark.parametrize(
@@ -347,9 +396,8 @@ def test_an_embedded_key_is_kept(tmp_path: Path) -> None:
     stanza = "Types: deb\nURIs: http://a.invalid\nSuites: trixie\nComponents: main\n"
     stanza += "Signed-By:\n -----BEGIN\n .\n abc\n -----END\n"
     (tmp_path / "sources.list.d/x.sources").write_text(stanza)
-    assert "Signed-By: \n -----BEGIN\n .\n abc\n -----END\n" in machine_archive(
-        tmp_path, tmp_path / "os-release"
-    ).sources("x")
+    (mirror,) = machine_archive(tmp_path, tmp_path / "os-release").mirrors
+    assert "Signed-By: \n -----BEGIN\n .\n abc\n -----END\n" in mirror.source("x")
 
 
 def test_the_environment_of_the_tests_has_apt() -> None:

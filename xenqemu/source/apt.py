@@ -12,14 +12,14 @@ import re
 import shlex
 import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from xenqemu.errors import MissingError, SourceError
 from xenqemu.proc import Completed, run
-from xenqemu.source.aptsources import Archive, machine_archive
+from xenqemu.source.aptsources import Archive, Mirror, machine_archive
 from xenqemu.state import StateDir, write_atomic
 from xenqemu.ui import Ui
 
@@ -70,11 +70,15 @@ def in_series(version: str, series: str) -> bool:
 
 
 class PrivateApt:
-    """apt with folders of its own below `folder`, for one suite of `archive`."""
+    """apt with folders of its own below `folder`, for one suite of one mirror.
 
-    def __init__(self, folder: Path, archive: Archive, suite: str) -> None:
-        self._sources = archive.sources(suite)
-        key = hashlib.sha256(self._sources.encode()).hexdigest()[:12]
+    One of them that fails says nothing about the others, which one apt for all of them would.
+    """
+
+    def __init__(self, folder: Path, mirror: Mirror, suite: str) -> None:
+        self._source = mirror.source(suite)
+        key = hashlib.sha256(self._source.encode()).hexdigest()[:12]
+        self.mirror = mirror
         self.suite = suite
         self.name = f"{suite}-{key}"
         self._folder = folder / self.name
@@ -128,26 +132,36 @@ class PrivateApt:
         text = "".join(machine) + "".join(f'{name} "{value}";\n' for name, value in ours.items())
         write_atomic(top / "apt.conf", text.encode())
         write_atomic(top / "status", b"")
-        write_atomic(top / "sources.list.d" / "xenqemu.sources", self._sources.encode())
+        write_atomic(top / "sources.list.d" / "xenqemu.sources", self._source.encode())
 
     @property
     def aged(self) -> bool:
         """Whether an index that has expired was acceptable at the last update."""
         return f'{_AGE[0]} "false";' in (self._folder / "apt.conf").read_text()
 
-    def update(self, *, refresh: bool) -> str:
-        """Bring the index up to date and return an empty string, or in a line why there is none."""
+    def update(self, origins: Collection[str], *, refresh: bool) -> str:
+        """Bring the index up to date and return an empty string, or in a line why there is none.
+
+        An index whose Release file names none of `origins` (in lower case) as its `Origin` is none.
+        """
         stamp = self._folder / "updated"
         if not refresh and stamp.exists() and time.time() - stamp.stat().st_mtime < _FRESH:
-            return ""
+            return self._foreign(origins)
         self._configure()
         done = run(
             ("apt-get", "-q", "-o", "APT::Update::Error-Mode=any", "update"), env=self._environment(), check=False
         )
-        if done.ok:
-            write_atomic(stamp, b"")
+        if not done.ok:
+            return _complaint(done)
+        write_atomic(stamp, b"")
+        return self._foreign(origins)
+
+    def _foreign(self, origins: Collection[str]) -> str:
+        argv = ("apt-get", "indextargets", "--format", "$(ORIGIN)", "Created-By: Sources")
+        named = set(run(argv, env=self._environment(), check=False).stdout.splitlines())
+        if named and all(origin.lower() in origins for origin in named):
             return ""
-        return _complaint(done)
+        return f"{self.suite} is an archive of {', '.join(sorted(named)) or 'an unknown origin'}"
 
     def listed(self, package: str) -> list[Listed]:
         """Return the versions of the source package that the suite lists."""
@@ -262,39 +276,53 @@ def _remembered(state: StateDir, key: str) -> FetchedSource | None:
     )
 
 
-def _updated(archive: Archive, state: StateDir, ui: Ui, *, refresh: bool) -> tuple[list[PrivateApt], dict[str, str]]:
-    """Return an up-to-date apt for each suite that the archive has, and for the others why not."""
-    apts = [PrivateApt(state.apt, archive, suite) for suite in archive.suites]
+def _updated(archive: Archive, state: StateDir, ui: Ui, *, refresh: bool) -> tuple[list[PrivateApt], list[str]]:
+    """Return an up-to-date apt for each suite that each mirror of the archive has, and for the others why not.
+
+    A mirror is asked first for the suite that the machine is configured for, and for others only when that is the
+    distribution's: a third party's server has none of them.
+    """
 
     def update(apt: PrivateApt) -> str:
         with state.lock(f"apt-{apt.name}", ui):
-            return apt.update(refresh=refresh)
+            return apt.update(archive.origins, refresh=refresh)
 
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        problems = list(pool.map(update, apts))
-    failed = {apt.suite: problem for apt, problem in zip(apts, problems, strict=True) if problem}
-    return [apt for apt in apts if apt.suite not in failed], failed
+    def updated(apts: list[PrivateApt]) -> list[PrivateApt]:
+        with ThreadPoolExecutor(max_workers=4) as pool:
+            answers = list(pool.map(update, apts))
+        problems.extend(filter(None, answers))
+        return [apt for apt, problem in zip(apts, answers, strict=True) if not problem]
+
+    problems: list[str] = []
+    own = updated([PrivateApt(state.apt, mirror, mirror.suite) for mirror in archive.mirrors])
+    # Two configured suites of one place are one mirror here.
+    places = {(apt.mirror.uri, apt.mirror.signed_by): apt.mirror for apt in own}
+    known = {apt.name: apt for apt in own}
+    more = [PrivateApt(state.apt, mirror, suite) for suite in archive.suites for mirror in places.values()]
+    known |= {apt.name: apt for apt in updated([apt for apt in more if apt.name not in known])}
+    ranks = {suite: rank for rank, suite in enumerate(archive.suites)}
+    return sorted(known.values(), key=lambda apt: ranks.get(apt.suite, len(ranks))), problems
 
 
 def _fetch(
     package: str, wanted: Sequence[str], archive: Archive, state: StateDir, ui: Ui, *, refresh: bool
 ) -> FetchedSource:
-    apts, failed = _updated(archive, state, ui, refresh=refresh)
+    apts, problems = _updated(archive, state, ui, refresh=refresh)
     if not apts:
         raise SourceError(
-            f"the package archive cannot be read: {failed[archive.suites[0]]}",
+            f"the package archive cannot be read: {problems[0]}",
             "check the network and /etc/apt; or name a tarball, a checkout or a git URL with --qemu",
         )
-    tried: dict[str, str] = {}
+    tried: set[tuple[str, str]] = set()
     for apt, listed in _candidates(package, apts, wanted):
-        if listed.version in tried:
+        if (apt.mirror.uri, listed.version) in tried:
             continue
         result = apt.download(package, listed.package, state.downloads)
         if not isinstance(result, str):
             return FetchedSource(result[0], listed.version, result[1], listed.suite, apt.aged)
-        tried[listed.version] = result
+        tried.add((apt.mirror.uri, listed.version))
         ui.warn(f"{package} {listed.version} is listed in {listed.suite} but cannot be had: {result}")
-    asked = ", ".join(apt.suite for apt in apts)
+    asked = ", ".join(dict.fromkeys(apt.suite for apt in apts))
     what = f"{package} {' or '.join(filter(None, wanted))}".strip()
     if tried:
         raise SourceError(

@@ -15,25 +15,44 @@ _NO_ARCHIVE = "name a tarball, a checkout or a git URL with --qemu instead"
 
 
 @dataclass(frozen=True)
+class Mirror:
+    """One configured place of an archive: its URI, the suite that the machine is configured for, and its keys.
+
+    `signed_by` is a `Signed-By` of a deb822 source, empty for the keys that the machine's apt trusts.
+    """
+
+    uri: str
+    suite: str
+    signed_by: str
+
+    def source(self, suite: str) -> str:
+        """Return the content of a `.sources` file for the source packages of `suite`.
+
+        Nothing but place and key is taken over: a configured `Trusted` or `Allow-Insecure` would let apt take what is
+        not signed (sources.list(5)).
+        """
+        lines = ["Types: deb-src", f"URIs: {self.uri}", f"Suites: {suite}", "Components: main"]
+        return "\n".join(lines + ([f"Signed-By: {self.signed_by}"] if self.signed_by else [])) + "\n"
+
+
+@dataclass(frozen=True)
 class Archive:
     """The archive that carries the machine's distribution.
 
-    `stanzas` are deb822 stanzas for a `.sources` file, complete but for the suite, which `{suite}` stands for;
-    `codename` is the machine's release and `suites` are all suites to ask, the machine's own first.
+    `codename` is the machine's release, `suites` are all suites to ask, the machine's own first. `mirrors` are the
+    places that may have it; a third party can use the same suites and components there, and so only those count
+    whose signed Release file names one of `origins` (in lower case) as its `Origin`.
     """
 
     codename: str
     suites: tuple[str, ...]
-    stanzas: tuple[str, ...]
-
-    def sources(self, suite: str) -> str:
-        """Return the content of a `.sources` file for the source packages of `suite`."""
-        return "\n".join(stanza.replace("{suite}", suite) for stanza in self.stanzas)
+    origins: frozenset[str]
+    mirrors: tuple[Mirror, ...]
 
 
 @dataclass(frozen=True)
 class _Configured:
-    """One configured source, whichever the syntax: what remains when suite and type are taken away."""
+    """One configured source, whichever the syntax: what remains when the type is taken away."""
 
     uris: tuple[str, ...]
     suites: tuple[str, ...]
@@ -44,8 +63,8 @@ class _Configured:
 def machine_archive(etc: Path = Path("/etc/apt"), os_release: Path = Path("/etc/os-release")) -> Archive:
     """Return the archive that the apt configuration in `etc` has for the release that `os_release` names.
 
-    Third-party archives are left out: those of other suites, and those without the component `main`. Raises
-    `MissingError` when the machine is of no known distribution or has no archive of it configured.
+    Left out are sources of other suites, and those without the component `main`. Raises `MissingError` when the
+    machine is of no known distribution or has no archive of it configured.
     """
     release = _os_release(os_release)
     families = tomllib.loads(Path(__file__).with_name("suites.toml").read_text())
@@ -58,20 +77,20 @@ def machine_archive(etc: Path = Path("/etc/apt"), os_release: Path = Path("/etc/
             _NO_ARCHIVE,
         )
     wanted = {codename, *family["same"]}
-    found = [
-        source for source in _configured(etc) if wanted.intersection(source.suites) and "main" in source.components
+    keyring = family["keyring"] if Path(family["keyring"]).is_file() else ""
+    mirrors = [
+        Mirror(uri, suite, source.signed_by or keyring)
+        for source in _configured(etc)
+        if "main" in source.components
+        for suite in [next((suite for suite in source.suites if suite in wanted), None)]
+        if suite is not None
+        for uri in source.uris
     ]
-    if not found:
+    if not mirrors:
         raise MissingError(f"no archive of {codename} is configured in {etc}", _NO_ARCHIVE)
     suites = dict.fromkeys((codename, *(suite.format(codename=codename) for suite in family["ask"])))
-    stanzas = dict.fromkeys(_stanza(source, family["keyring"]) for source in found)
-    return Archive(codename, tuple(suites), tuple(stanzas))
-
-
-def _stanza(source: _Configured, keyring: str) -> str:
-    signed_by = source.signed_by or (keyring if Path(keyring).is_file() else "")
-    lines = ["Types: deb-src", f"URIs: {' '.join(source.uris)}", "Suites: {suite}", "Components: main"]
-    return "\n".join(lines + ([f"Signed-By: {signed_by}"] if signed_by else [])) + "\n"
+    origins = frozenset(name.lower() for name in (names[0], *family["origins"]))
+    return Archive(codename, tuple(suites), origins, tuple(dict.fromkeys(mirrors)))
 
 
 def _os_release(path: Path) -> dict[str, str]:
