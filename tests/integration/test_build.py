@@ -9,7 +9,6 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 from packaging.version import Version
 
+from benchmarks.guide import add_stand_ins
 from tests.integration.conftest import Run
 from tests.integration.qmp import ask
 from xenqemu.build.hardening import inspect_elf
@@ -113,7 +113,14 @@ def test_it_finds_its_keymaps_where_it_was_moved(built: Built) -> None:
 def test_it_installs_nothing_that_it_does_not_open(built: Built) -> None:
     files = {path.relative_to(built.folder).as_posix() for path in built.folder.rglob("*") if path.is_file()}
     others = {name for name in files if not name.startswith("share/qemu/keymaps/")}
-    assert others == {"bin/qemu-system-xen", "manifest.json", "build.log"}
+    roms = {"linuxboot", "linuxboot_dma", "multiboot", "multiboot_dma", "pvh"}  # pc_memory_init() and x86_load_linux()
+    assert others == {
+        *("bin/qemu-system-xen", "manifest.json", "build.log"),
+        *(f"share/qemu/{name}.bin" for name in roms),
+    }
+    for name in others:
+        if name.endswith(".bin"):
+            assert (built.folder / name).read_bytes()[:2] == b"\x55\xaa", f"{name} is no option ROM"
 
 
 def test_it_is_hardened(built: Built) -> None:
@@ -156,50 +163,58 @@ def test_the_same_again_is_nothing_to_do(built: Built, xenqemu: Run, tmp_path: P
     assert (tmp_path / "dist/bin/qemu-system-xen").stat() == before
 
 
-def test_killed_again_and_again_elsewhere_it_gives_the_same_bytes(
+def test_killed_in_every_phase_elsewhere_it_gives_the_same_bytes(
     xenqemu: Run, xenqemu_command: Path, shared_state: StateDir, tmp_path: Path
 ) -> None:
-    """Another state directory, another HOME, another time, and killed in every phase: the result is the same."""
+    """Another state directory, another HOME, another time zone, stopped in every phase: the result is the same."""
     newest = f"distro:{SERIES[-1]}"
     xenqemu("build", "--qemu", newest, "--out", tmp_path / "here")
     home = tmp_path / "somebody else"
     home.mkdir()
-    other = tmp_path / "another state directory"
-    (other / "downloads").parent.mkdir()
+    other = tmp_path / "another-state-directory"
     shutil.copytree(shared_state.downloads, other / "downloads")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("XENQEMU_", "XDG_"))} | {
-        "HOME": str(home),
-        "USER": "somebody",
-        "LC_ALL": "C.UTF-8",
-        "TZ": "Pacific/Auckland",
-    }
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("XENQEMU_", "XDG_"))}
+    environment |= {"HOME": str(home), "USER": "somebody", "LC_ALL": "C.UTF-8", "TZ": "Pacific/Auckland"}
     argv: list[str | Path] = [xenqemu_command, "--state-dir", other, "build"]
     argv += ["--qemu", newest, "--out", tmp_path / "there"]
-    for words in ("import", "apply the series", "check out", "configure", "compile: 10", "compile: 3", "compile: 8"):
-        _kill_when(words, argv, environment, tmp_path)
+    for words, number in (
+        ("importing", signal.SIGKILL),
+        ("apply the series", signal.SIGKILL),
+        ("render target", signal.SIGKILL),
+        ("check out the tree", signal.SIGKILL),
+        ("configure ...", signal.SIGKILL),
+        ("precompile", signal.SIGKILL),
+        ("(10 %)", signal.SIGKILL),
+        ("(20 %)", signal.SIGINT),
+        ("(50 %)", signal.SIGTERM),
+        ("install ...", signal.SIGKILL),
+    ):
+        assert _stopped_at(words, number, argv, environment, tmp_path) == (-9 if number == signal.SIGKILL else 130)
     done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     for name in ("bin/qemu-system-xen", "manifest.json"):
         assert (tmp_path / "here" / name).read_bytes() == (tmp_path / "there" / name).read_bytes(), name
 
 
-def _kill_when(words: str, argv: list[str | Path], environment: dict[str, str], cwd: Path) -> None:
-    """Start the build and kill it, with SIGKILL, soon after it says `words`; a phase that is behind it is fine."""
+def _stopped_at(words: str, number: int, argv: list[str | Path], environment: dict[str, str], cwd: Path) -> int:
+    """Start the build, send it the signal as soon as it says `words`, and return how it ended."""
     process = subprocess.Popen(argv, cwd=cwd, env=environment, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
+    said = []
     for line in process.stderr:
+        said.append(line)
         if words in line:
-            time.sleep(0.3)
-            process.send_signal(signal.SIGKILL)
+            process.send_signal(number)
             break
-        if "compile:" in line and "compile" not in words:
-            process.send_signal(signal.SIGKILL)
-            break
-    process.stderr.close()
-    process.wait()
+    else:
+        pytest.fail(f"the build ended without a word of '{words}':\n{''.join(said)}")
+    process.stderr.read()
+    return process.wait()
 
 
-def test_two_xens_on_one_machine_do_not_mix(xenqemu: Run, xen_tree: Path, tmp_path: Path) -> None:
+def test_two_xens_on_one_machine_do_not_mix(
+    xenqemu: Run, xen_tree: Path, shared_state: StateDir, tmp_path: Path
+) -> None:
     newest = f"distro:{SERIES[-1]}"
     system = json.loads(xenqemu("xen", "info", "system", "--json").stdout)
     xenqemu("build", "--qemu", newest, "--out", tmp_path / "system")
@@ -213,8 +228,37 @@ def test_two_xens_on_one_machine_do_not_mix(xenqemu: Run, xen_tree: Path, tmp_pa
     assert "libxenctrl.so.4.20" in needed_tree
     assert f"libxenctrl.so.{system['version']}" in needed_system
     assert not {name for name in needed_tree if name.startswith("libxenctrl") and not name.endswith("4.20")}
+    # the prefix that those libraries were installed into is the same Xen
+    prefix = next(path for path in shared_state.xen.rglob("dist/install") if list(path.rglob("libxenctrl.so.4.20")))
+    again = xenqemu("build", "--qemu", newest, "--xen", prefix, "--out", tmp_path / "prefix")
+    assert "nothing to do" in again.stderr
     moved = (tmp_path / "tree").rename(tmp_path / "moved")
     machines = subprocess.run(
         [moved / "bin/qemu-system-xen", "-M", "help"], env={}, capture_output=True, text=True, check=True
     )
     assert "xenfv" in machines.stdout
+
+
+def test_profile_full_has_what_its_libraries_bring(xenqemu: Run, shared_state: StateDir, tmp_path: Path) -> None:
+    newest = f"distro:{SERIES[-1]}"
+    cache = {"CCACHE_DIR": str(shared_state.root / "ccache")}
+    xenqemu("build", "--qemu", newest, "--profile", "full", "--cc", "ccache gcc", "--out", tmp_path / "dist", env=cache)
+    full = Built(SERIES[-1], tmp_path / "dist")
+    listed = set(re.findall(r'^name "([^"]+)"', full.say("-device", "help"), re.MULTILINE))
+    assert {"qxl-vga", "usb-redir", "rtl8139"} <= listed
+    assert any(name.startswith("libspice-server") for name in inspect_elf(full.binary).needed)
+
+
+def test_a_tree_with_firmware_builds_like_one_without(xenqemu: Run, shared_state: StateDir, tmp_path: Path) -> None:
+    """A full upstream tree has firmware images and device trees where an archive's tarball has none."""
+    newest = f"distro:{SERIES[-1]}"
+    origin = json.loads(xenqemu("build", "--qemu", newest, "--dry-run", "--json").stdout)["qemu"]["origin"]
+    tarball = shared_state.downloads / origin["sha256"] / origin["file"]
+    subprocess.run(["tar", "--no-same-owner", "-xf", tarball, "-C", tmp_path], check=True)
+    (tree,) = tmp_path.glob("qemu-*")
+    assert add_stand_ins(tree) > 0
+    (tree / "pc-bios/vgabios-stdvga.bin").write_bytes(b"\x55\xaa" + bytes(510))
+    cache = {"CCACHE_DIR": str(shared_state.root / "ccache")}
+    xenqemu("build", "--qemu", tree, "--cc", "ccache gcc", "--out", tmp_path / "dist", env=cache)
+    assert not list((tmp_path / "dist").rglob("*edk2*"))
+    assert "xenfv" in Built(SERIES[-1], tmp_path / "dist").say("-M", "help")

@@ -21,6 +21,10 @@ group = "build"
 apt = ["libglib2.0-dev"]
 
 [[libraries]]
+group = "recommended"
+apt = ["libusb-1.0-0-dev"]
+
+[[libraries]]
 group = "optional"
 apt = ["libspice-server-dev"]
 """
@@ -123,7 +127,18 @@ def test_without_root_the_missing_packages_are_a_command(checkout: Checkout, tmp
     bash = (checkout.path / "scripts/bootstrap").read_text().replace("EUID != 0", "1000 != 0")
     (checkout.path / "scripts/bootstrap").write_text(bash)
     said = checkout.bootstrap(code=5)
-    assert "sudo apt-get install --no-install-recommends -y libc6-dev libglib2.0-dev\n" in said
+    assert "sudo apt-get install --no-install-recommends -y libc6-dev libglib2.0-dev libusb-1.0-0-dev\n" in said
+    assert not (tmp_path / "apt.log").exists()
+
+
+def test_without_root_what_is_only_recommended_does_not_stop(checkout: Checkout, tmp_path: Path) -> None:
+    bash = (checkout.path / "scripts/bootstrap").read_text().replace("EUID != 0", "1000 != 0")
+    (checkout.path / "scripts/bootstrap").write_text(bash)
+    (tmp_path / "bin/dpkg-query").write_text('#!/bin/sh\nshift 3\ntest "$1" = libusb-1.0-0-dev || printf installed\n')
+    said = checkout.bootstrap()
+    assert "going on without libusb-1.0-0-dev;" in said
+    assert "sudo apt-get install --no-install-recommends -y libusb-1.0-0-dev\n" in said
+    assert checkout.pip_calls()
     assert not (tmp_path / "apt.log").exists()
 
 
@@ -133,7 +148,7 @@ def test_with_root_they_are_installed(checkout: Checkout, tmp_path: Path) -> Non
     checkout.bootstrap()
     assert (tmp_path / "apt.log").read_text().splitlines() == [
         "update",
-        "install --no-install-recommends -y libc6-dev libglib2.0-dev",
+        "install --no-install-recommends -y libc6-dev libglib2.0-dev libusb-1.0-0-dev",
     ]
 
 
