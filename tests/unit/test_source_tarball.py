@@ -10,6 +10,7 @@ import lzma
 import os
 import re
 import tarfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -227,6 +228,40 @@ def test_signatures_that_do_not_verify(key: Signer, archive: Path, tmp_path: Pat
     pack(tmp_path / "q", archive, "w:gz")
     with pytest.raises(SourceError, match="does not fit the file"):
         verified(archive, state, signature=signature, keyring=ring)
+
+
+def test_a_revoked_key(archive: Path, tmp_path: Path, state: StateDir) -> None:
+    with signer("revoked") as key:
+        signature = key.sign(archive, tmp_path / "x.sig")
+        ring = key.export(tmp_path / "ring", armor=True)
+        assert verified(archive, state, signature=signature, keyring=ring).origin["signed_by"]
+        (certificate,) = (key.home / "openpgp-revocs.d").glob("*.rev")
+        # GnuPG puts a colon before it, so that it is not imported by mistake.
+        (tmp_path / "rev").write_text(certificate.read_text().replace(":-----BEGIN", "-----BEGIN"))
+        key.gpg("--import", tmp_path / "rev")
+        revoked = key.export(tmp_path / "revoked", armor=True)
+    with pytest.raises(SourceError, match="the key was revoked"):
+        verified(archive, state, signature=signature, keyring=revoked)
+
+
+def test_an_expired_key(archive: Path, tmp_path: Path, state: StateDir) -> None:
+    with signer("expired") as key:
+        (fingerprint,) = re.findall(r"^fpr:+(\w+):", key.gpg("--with-colons", "--list-keys").decode(), re.MULTILINE)
+        signature = key.sign(archive, tmp_path / "x.sig")
+        key.gpg("--passphrase", "", "--quick-set-expire", fingerprint, "seconds=1")
+        ring = key.export(tmp_path / "ring", armor=True)
+        time.sleep(2.1)  # gpg counts in whole seconds
+    with pytest.raises(SourceError, match="the key has expired"):
+        verified(archive, state, signature=signature, keyring=ring)
+
+
+def test_an_expired_signature(archive: Path, tmp_path: Path, state: StateDir) -> None:
+    with signer("short") as key:
+        key.gpg("--default-sig-expire", "seconds=1", "--output", tmp_path / "x.sig", "--detach-sign", archive)
+        ring = key.export(tmp_path / "ring", armor=True)
+        time.sleep(2.1)
+    with pytest.raises(SourceError, match="the signature has expired"):
+        verified(archive, state, signature=tmp_path / "x.sig", keyring=ring)
 
 
 def test_no_gpgv(key: Signer, archive: Path, state: StateDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

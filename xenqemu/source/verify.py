@@ -19,13 +19,15 @@ _ARMOR = re.compile(
     rb"-----BEGIN PGP PUBLIC KEY BLOCK-----\r?\n(?:[!-9;-~]+: .*\r?\n)*\s*\r?\n(.*?)-----END PGP PUBLIC KEY BLOCK-----",
     re.DOTALL,
 )
+# Any of these refuses the file, whatever else gpgv says and exits with: it ends with 0 for a revoked key. The more
+# telling ones come first; ERRSIG accompanies NO_PUBKEY.
 _REASONS = {
-    "BADSIG": "the signature does not fit the file",
-    "ERRSIG": "the signature cannot be checked",
-    "EXPKEYSIG": "the key has expired",
-    "REVKEYSIG": "the key was revoked",
-    "EXPSIG": "the signature has expired",
     "NO_PUBKEY": "the keyring does not have the key that made it",
+    "BADSIG": "the signature does not fit the file",
+    "REVKEYSIG": "the key was revoked",
+    "EXPKEYSIG": "the key has expired",
+    "EXPSIG": "the signature has expired",
+    "ERRSIG": "the signature cannot be checked",
     "NODATA": "it is not a signature",
 }
 
@@ -120,8 +122,7 @@ def _gpgv(keyring: Path, signature: Path, path: Path, *, unpack: bool) -> tuple[
     status = process.communicate()[0].decode("utf-8", "replace")
     words = [line.removeprefix("[GNUPG:] ").split() for line in status.splitlines()]
     said = {word[0]: word[1:] for word in words if word}
-    if process.returncode == 0 and "VALIDSIG" in said:
+    refused = next((keyword for keyword in _REASONS if keyword in said), None)
+    if refused is None and process.returncode == 0 and "GOODSIG" in said and "VALIDSIG" in said:
         return said["VALIDSIG"][0], ""
-    # The more telling ones come first in the table; ERRSIG accompanies NO_PUBKEY.
-    order = ("NO_PUBKEY", *_REASONS)
-    return None, next((keyword for keyword in order if keyword in said), "")
+    return None, refused or ""
