@@ -149,6 +149,26 @@ def test_a_download_that_was_removed_comes_again(archive: Archive, state: StateD
     assert got("distro:10.2", state) == first
 
 
+@pytest.mark.parametrize("damage", ["same size", "empty"])
+@pytest.mark.parametrize("again", ["remembered", "refreshed"])
+def test_a_download_that_was_damaged_comes_again(again: str, damage: str, archive: Archive, state: StateDir) -> None:
+    first = fetch_source("qemu", "10.2", state, QuietUi())
+    whole = first.path.read_bytes()
+    first.path.write_bytes(bytes(len(whole)) if damage == "same size" else b"")
+    assert fetch_source("qemu", "10.2", state, QuietUi(), refresh=again == "refreshed") == first
+    assert first.path.read_bytes() == whole
+
+
+def test_a_partial_file_of_a_power_cut_does_not_matter(archive: Archive, state: StateDir) -> None:
+    first = fetch_source("qemu", "10.2", state, QuietUi())
+    size = first.path.stat().st_size
+    part = first.path.with_name(first.path.name + ".part")
+    for damaged in (bytes(size), bytes(size // 2), bytes(size * 2)):
+        first.path.unlink()
+        part.write_bytes(damaged)
+        assert fetch_source("qemu", "10.2", state, QuietUi()) == first
+
+
 def test_a_tampered_tarball(served: FakeArchive, archive: Archive, state: StateDir) -> None:
     ui = Told()
     path = served.root / "pool/qemu/qemu_7.2+dfsg.orig.tar.xz"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -169,6 +171,48 @@ def test_a_signed_download(server: Server, archive: Path, state: StateDir, tmp_p
     assert server.requests == [""]
     verified(url(server), state, refresh=True, **how)
     assert server.requests == ["", ""]
+
+
+@pytest.mark.parametrize("how", ["sha256", "signature"])
+def test_a_kept_download_that_was_damaged_comes_again(
+    how: str, server: Server, archive: Path, state: StateDir, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"sha256": sha256(archive)}
+    if how == "signature":
+        with signer() as key:
+            options = {
+                "signature": key.sign(archive, tmp_path / "x.sig"),
+                "keyring": key.export(tmp_path / "ring", armor=True),
+            }
+    first = verified(url(server), state, **options)
+    (kept,) = state.downloads.glob("*/qemu-1.tar.xz")
+    kept.write_bytes(bytes(kept.stat().st_size))
+    assert verified(url(server), state, **options) == first
+    assert server.requests == ["", ""]
+
+
+def test_what_is_downloaded_is_on_the_disk_before_it_has_its_name(
+    server: Server, archive: Path, state: StateDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    replaced: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def note_sync(handle: int) -> None:
+        synced.append(os.fstat(handle).st_ino)
+        fsync(handle)
+
+    def note_replace(self: Path, target: Path) -> Path:
+        if target.name == "qemu-1.tar.xz":
+            assert self.stat().st_ino in synced
+            replaced.append(target.name)
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(Path, "replace", note_replace)
+    for source in (url(server), f"file://{archive}"):
+        assert verified(source, StateDir(state.root / str(len(replaced))).create(), sha256=sha256(archive)).tree
+    assert len(replaced) == 2
 
 
 def test_file_urls(archive: Path, state: StateDir) -> None:

@@ -20,6 +20,8 @@ from pathlib import Path
 from xenqemu.errors import MissingError, SourceError
 from xenqemu.proc import Completed, run
 from xenqemu.source.aptsources import Archive, Mirror, machine_archive
+from xenqemu.source.download import settle
+from xenqemu.source.verify import sha256_of
 from xenqemu.state import StateDir, write_atomic
 from xenqemu.ui import Ui
 
@@ -174,7 +176,7 @@ class PrivateApt:
         versions = dict.fromkeys(str(stanza["Version"]) for stanza in found if stanza.get("Package") == package)
         return [Listed(self.suite, version, upstream_version(version)) for version in versions]
 
-    def download(self, package: str, version: str, downloads: Path) -> tuple[Path, str] | str:
+    def download(self, package: str, version: str, state: StateDir) -> tuple[Path, str] | str:
         """Return the upstream tarball of the package and its SHA-256 (hexadecimal), or in a line why it cannot be had.
 
         `apt-get source --print-uris` names the file with the checksum of the signed index; apt-helper checks it,
@@ -186,8 +188,8 @@ class PrivateApt:
         if not files:
             return _complaint(shown) if not shown.ok else "the index names no upstream tarball"
         file = files[0]
-        path = downloads / file["sha256"] / file["name"]
-        if path.is_file() and path.stat().st_size == int(file["size"]):
+        path = state.downloads / file["sha256"] / file["name"]
+        if _intact(path, file["sha256"], state):
             return path, file["sha256"]
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(path.name + ".part")
@@ -199,8 +201,18 @@ class PrivateApt:
             copy = path.with_name(path.name + ".copy")
             shutil.copyfile(part, copy)
             copy.replace(part)
-        part.replace(path)
+        settle(part, path)
         return path, file["sha256"]
+
+
+def _intact(path: Path, sha256: str, state: StateDir) -> bool:
+    """Return whether the file at `path` is there and has this checksum; one that is damaged is removed."""
+    if not path.is_file():
+        return False
+    if sha256_of(path, state) == sha256:
+        return True
+    path.unlink()
+    return False
 
 
 def _complaint(done: Completed) -> str:
@@ -269,7 +281,7 @@ def fetch_source(
 
 def _remembered(state: StateDir, key: str) -> FetchedSource | None:
     facts = state.recall("archive", key)
-    if facts is None or not (state.root / facts["path"]).is_file():
+    if facts is None or not _intact(state.root / facts["path"], facts["sha256"], state):
         return None
     return FetchedSource(
         state.root / facts["path"], facts["version"], facts["sha256"], facts["suite"], bool(facts.get("aged"))
@@ -317,7 +329,7 @@ def _fetch(
     for apt, listed in _candidates(package, apts, wanted):
         if (apt.mirror.uri, listed.version) in tried:
             continue
-        result = apt.download(package, listed.package, state.downloads)
+        result = apt.download(package, listed.package, state)
         if not isinstance(result, str):
             return FetchedSource(result[0], listed.version, result[1], listed.suite, apt.aged)
         tried.add((apt.mirror.uri, listed.version))

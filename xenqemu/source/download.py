@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import http.client
+import os
 import shutil
 import time
 import urllib.error
@@ -55,7 +56,7 @@ def download(url: str, destination: Path, ui: Ui) -> None:
                     raise
                 problem = str(error) or type(error).__name__
             if not problem:
-                part.replace(destination)
+                settle(part, destination)
                 return
     raise SourceError(
         f"{public_url(url)} could not be downloaded: {problem}",
@@ -95,6 +96,13 @@ def _receive(url: str, part: Path, progress: Any) -> str:
     return ""
 
 
+def settle(part: Path, destination: Path) -> None:
+    """Give a finished download its name, its content on the disk before that: a power cut leaves no empty file."""
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    part.replace(destination)
+
+
 def copy_or_download(url: str, destination: Path, ui: Ui) -> None:
     """Like `download`, but for a `file:` URL copy the file; raises `SourceError`."""
     parts = urllib.parse.urlsplit(url)
@@ -107,4 +115,4 @@ def copy_or_download(url: str, destination: Path, ui: Ui) -> None:
     destination.parent.mkdir(parents=True, exist_ok=True)
     part = destination.with_name(destination.name + ".part")
     shutil.copyfile(path, part)
-    part.replace(destination)
+    settle(part, destination)

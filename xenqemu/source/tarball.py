@@ -73,8 +73,12 @@ def _downloaded(source: QemuSource, state: StateDir, ui: Ui) -> tuple[Path, dict
     key = source.sha256.strip().lower() if source.sha256 else hashlib.sha256(source.location.encode()).hexdigest()
     path = state.downloads / key / name
     with state.lock(f"download-{key}", ui):
-        if not path.is_file() or (source.refresh and not source.sha256):
-            copy_or_download(source.location, path, ui)
+        if path.is_file() and (source.sha256 or not source.refresh):
+            try:
+                return path, _verify(path, source, state)
+            except SourceError:
+                path.unlink()  # damaged since, by a power cut maybe; or the server's file was replaced
+        copy_or_download(source.location, path, ui)
         try:
             return path, _verify(path, source, state)
         except SourceError:
