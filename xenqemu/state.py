@@ -46,6 +46,11 @@ class StateDir:
         return self.root / "downloads"
 
     @property
+    def clones(self) -> Path:
+        """Partial clones of git URLs; their configuration may have credentials in it."""
+        return self.root / "clones"
+
+    @property
     def apt(self) -> Path:
         """Private apt configurations."""
         return self.root / "apt"

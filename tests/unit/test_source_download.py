@@ -36,6 +36,7 @@ class Server(ThreadingHTTPServer):
     ranges: bool
     etag: str
     requests: list[str]
+    logins: list[str]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -44,6 +45,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         asked = self.headers.get("Range", "")
         self.server.requests.append(asked)
+        self.server.logins += filter(None, [self.headers.get("Authorization")])
         if self.server.status:
             self.send_error(self.server.status.pop(0))
             return
@@ -79,6 +81,7 @@ def server(archive: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         '"1"',
         [],
     )
+    made.logins = []
     thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield made
@@ -213,6 +216,17 @@ def test_what_is_downloaded_is_on_the_disk_before_it_has_its_name(
     for source in (url(server), f"file://{archive}"):
         assert verified(source, StateDir(state.root / str(len(replaced))).create(), sha256=sha256(archive)).tree
     assert len(replaced) == 2
+
+
+def test_a_url_with_a_password(server: Server, archive: Path, state: StateDir) -> None:
+    there = url(server).replace("http://", "http://me:s%40cret@") + "?token=s%40cret"
+    tree = verified(there, state, sha256=sha256(archive))
+    assert server.logins == ["Basic bWU6c0BjcmV0"]
+    assert tree.origin["location"] == url(server)
+    server.status = [404]
+    with pytest.raises(SourceError, match="could not be downloaded") as caught:
+        verified(there, state, sha256="0" * 64)
+    assert "cret" not in caught.value.message
 
 
 def test_file_urls(archive: Path, state: StateDir) -> None:

@@ -17,7 +17,7 @@ from tests.unit.test_source_forms import obtained
 from xenqemu.errors import MissingError, SourceError
 from xenqemu.proc import Completed
 from xenqemu.source import giturl
-from xenqemu.source.giturl import public_url
+from xenqemu.source.urls import public_url, without_credentials
 from xenqemu.state import StateDir
 
 VERSIONS = pytest.mark.parametrize("version", ["7.2.0", "10.2.2"])
@@ -73,9 +73,7 @@ def test_refs_of_all_kinds(remote: Path, state: StateDir) -> None:
 
 def test_no_history_is_fetched(remote: Path, state: StateDir) -> None:
     obtained(f"file://{remote}@main", state)
-    clones = [
-        path for path in (state.root / "clones").iterdir() if git("rev-list", "--all", "--count", cwd=path) == "1"
-    ]
+    clones = [path for path in state.clones.iterdir() if git("rev-list", "--all", "--count", cwd=path) == "1"]
     assert len(clones) == 2
 
 
@@ -198,10 +196,45 @@ def test_a_git_server_and_a_kill_in_the_middle(daemon: str, remote: Path, state:
         ("https://token@git.invalid/q.git", "https://git.invalid/q.git"),
         ("ssh://git@git.invalid/q.git", "ssh://git@git.invalid/q.git"),
         ("https://git.invalid/a@b", "https://git.invalid/a@b"),
+        ("HTTPS://me:p@ss@git.invalid/q.git", "HTTPS://git.invalid/q.git"),
+        ("git+https://me:secret@git.invalid/q", "git+https://git.invalid/q"),
+        ("ssh://me:secret@git.invalid:22/q", "ssh://me@git.invalid:22/q"),
+        ("https://x.invalid/q.tar.xz?token=secret#f", "https://x.invalid/q.tar.xz"),
+        ("git@git.invalid:q.git", "git@git.invalid:q.git"),
     ],
 )
 def test_credentials_are_not_shown(url: str, shown: str) -> None:
     assert public_url(url) == shown
+    assert without_credentials(f"fatal: unable to access '{url}': no") == f"fatal: unable to access '{shown}': no"
+
+
+def test_a_token_is_kept_from_others_and_told_nobody(
+    remote: Path, state: StateDir, insteadof: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = "https://me:secret@git.invalid/q.git"
+    with insteadof.open("a") as config:
+        config.write(f'[url "file://{remote}"]\n\tinsteadOf = {url}\n')
+    state.clones.mkdir(mode=0o755)  # of a version that did not know better
+    tree = obtained(f"{url}@main", state)
+    assert state.clones.stat().st_mode & 0o777 == 0o700
+    assert tree.origin["location"] == "https://git.invalid/q.git"
+    assert "secret" not in str(tree)
+    holding = [path for path in state.root.rglob("*") if path.is_file() and b"secret" in path.read_bytes()]
+    assert holding
+    assert all(path.is_relative_to(state.clones) for path in holding)
+    for text in (f"{url}@", f"{url}@none", url.replace("q.git", "gone.git")):
+        with pytest.raises(SourceError) as caught:
+            obtained(text, state)
+        assert "secret" not in caught.value.message + caught.value.hint
+    for options in ({"sha256": "0" * 64}, {"dirty": True}):
+        with pytest.raises(SourceError, match=r"git\.invalid/q\.git' is not one") as caught:
+            obtained(url, state, **options)
+        assert "secret" not in caught.value.message
+
+
+def test_clones_are_made_for_the_user_alone(remote: Path, state: StateDir) -> None:
+    obtained(f"file://{remote}@main", state)
+    assert state.clones.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_full_disk_is_said_so(remote: Path, state: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:

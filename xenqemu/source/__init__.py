@@ -11,6 +11,7 @@ from xenqemu.errors import MissingError, SourceError
 from xenqemu.proc import CommandFailedError
 from xenqemu.source.model import QemuSource, QemuTree, SourceKind
 from xenqemu.source.parse import parse_source
+from xenqemu.source.urls import without_credentials
 
 if TYPE_CHECKING:
     from xenqemu.state import StateDir
@@ -38,12 +39,13 @@ def obtain(source: QemuSource, state: StateDir, ui: Ui, *, supported_series: Seq
                 f"no space left in {state.root}", "free some, or choose another with --state-dir"
             ) from error
         raise SourceError(
-            f"{source.location}: {error.strerror or error}", "check the path and its permissions"
+            f"{without_credentials(source.location)}: {error.strerror or error}", "check the path and its permissions"
         ) from error
     except CommandFailedError as error:
         command, said = error.completed.argv[0], error.completed.stderr.strip().splitlines()
         raise SourceError(
-            f"{source.location or 'distro'}: `{command}` failed: {said[-1] if said else 'no reason given'}",
+            f"{without_credentials(source.location or 'distro')}: `{command}` failed: "
+            + (without_credentials(said[-1]) if said else "no reason given"),
             "is the source complete, and the state directory undamaged? (removing it costs time only)",
         ) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import http.client
 import os
@@ -15,7 +16,7 @@ from typing import Any
 
 from xenqemu import __version__
 from xenqemu.errors import SourceError
-from xenqemu.source.giturl import public_url
+from xenqemu.source.urls import without_credentials
 from xenqemu.ui import Ui
 
 _ATTEMPTS = 4
@@ -34,7 +35,7 @@ def download(url: str, destination: Path, ui: Ui) -> None:
     """
     destination.parent.mkdir(parents=True, exist_ok=True)
     part = destination.with_name(destination.name + ".part")
-    name = urllib.parse.unquote(url.rpartition("/")[2])
+    name = urllib.parse.unquote(without_credentials(url).rpartition("/")[2])
     problem = ""
     with ui.progress(f"downloading {name}") as progress:
         for attempt in range(_ATTEMPTS):
@@ -59,7 +60,7 @@ def download(url: str, destination: Path, ui: Ui) -> None:
                 settle(part, destination)
                 return
     raise SourceError(
-        f"{public_url(url)} could not be downloaded: {problem}",
+        f"{without_credentials(url)} could not be downloaded: {problem}",
         "check the URL and the network; the next run goes on with what has arrived",
     )
 
@@ -73,7 +74,13 @@ def _receive(url: str, part: Path, progress: Any) -> str:
         headers["Range"] = f"bytes={start}-"
         if validator.exists():
             headers["If-Range"] = validator.read_text()
-    request = urllib.request.Request(url, headers=headers)  # noqa: S310  the scheme was checked by parse_source
+    parts = urllib.parse.urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    place = parts._replace(netloc=host).geturl()
+    request = urllib.request.Request(place, headers=headers)  # noqa: S310  the scheme was checked by parse_source
+    if at:  # urllib would take it for a part of the host's name; not sent on to where the server redirects
+        login = base64.b64encode(urllib.parse.unquote(user).encode()).decode()
+        request.add_unredirected_header("Authorization", f"Basic {login}")
     with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:  # noqa: S310
         resumed = response.status == 206
         if not resumed:

@@ -16,17 +16,13 @@ from xenqemu.source.gitio import GitRepo, commit_entries, reading, user_env
 from xenqemu.source.keycodemapdb import pinned, with_overlay
 from xenqemu.source.model import QemuSource, QemuTree
 from xenqemu.source.store import import_once
+from xenqemu.source.urls import public_url, without_credentials
 from xenqemu.state import StateDir, publish
 from xenqemu.ui import Ui
 
 # Blobs a request: what an interruption costs at most. A QEMU has 12,000; a request costs a round trip or two.
 BATCH = 1500
 _ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-
-
-def public_url(url: str) -> str:
-    """Return `url` without the password or token that it may carry: what is shown and written to manifests."""
-    return re.sub(r"^((?:git\+)?https?://)[^/@]*@", r"\1", url)
 
 
 @dataclass(frozen=True)
@@ -41,7 +37,11 @@ class _Clone:
     @classmethod
     def open(cls, url: str, state: StateDir, ui: Ui) -> _Clone:
         name = hashlib.sha256(url.encode()).hexdigest()[:16]
-        path = state.root / "clones" / name
+        path = state.clones / name
+        # A URL can have a token in it, and git keeps the URL in the clone's configuration.
+        state.clones.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if state.clones.stat().st_mode & 0o077:
+            state.clones.chmod(0o700)
         if not path.is_dir():
             with state.scratch("clone") as folder:
                 new = folder / "git"
@@ -73,11 +73,13 @@ class _Clone:
             commit, name = self._ask(ref)
         kept = f"refs/xenqemu/{commit}"
         if self.repo.resolve(f"{kept}^{{commit}}") is None:
-            with self.ui.step(f"fetching {ref} of {public_url(self.url)}"):
+            with self.ui.step(f"fetching {ref} of {without_credentials(self.url)}"):
                 self._fetch("--depth=1", "origin", f"+{name}:{kept}")
         found = self.repo.resolve(f"{kept}^{{commit}}")
         if found is None:
-            raise SourceError(f"{public_url(self.url)}: '{ref}' is not a commit", "name a branch, a tag or a commit")
+            raise SourceError(
+                f"{without_credentials(self.url)}: '{ref}' is not a commit", "name a branch, a tag or a commit"
+            )
         self._complete(found)
         return found
 
@@ -90,7 +92,7 @@ class _Clone:
             if name in known:
                 return known.get(f"{name}^{{}}", known[name]), name
         short = [name.split("/", 2)[-1] for name in known if name.startswith("refs/") and not name.endswith("^{}")]
-        raise no_such_ref(ref, public_url(self.url), short)
+        raise no_such_ref(ref, without_credentials(self.url), short)
 
     def _fetch(self, *words: str, stdin: str = "") -> None:
         options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--recurse-submodules=no", "--filter=blob:none")
@@ -105,7 +107,7 @@ class _Clone:
         missing = [line[1:] for line in listed.stdout.splitlines() if line.startswith("?")]
         if not missing:
             return
-        with self.ui.progress(f"downloading {len(missing)} files of {public_url(self.url)}") as progress:
+        with self.ui.progress(f"downloading {len(missing)} files of {without_credentials(self.url)}") as progress:
             for start in range(0, len(missing), BATCH):
                 batch = missing[start : start + BATCH]
                 self._fetch("--stdin", "origin", stdin="".join(f"{oid}\n" for oid in batch))
@@ -117,7 +119,7 @@ class _Clone:
             return MissingError(f"no space left in {self.repo.path}", "free some, or choose another --state-dir")
         telling = next((line for line in lines if line.startswith(("fatal:", "error:", "remote:"))), lines[-1])
         return SourceError(
-            f"{public_url(self.url)} could not be fetched: {telling.replace(self.url, public_url(self.url))}",
+            f"{without_credentials(self.url)} could not be fetched: {without_credentials(telling)}",
             "check the URL, the network and your access; what was downloaded is kept for the next run",
         )
 
@@ -147,7 +149,7 @@ def obtain_giturl(source: QemuSource, state: StateDir, ui: Ui) -> QemuTree:
                 yield from with_overlay(pin, files, items, reader.read)
 
         key = hashlib.sha256(f"{commit} {pin and pin.revision}".encode()).hexdigest()
-        imported = import_once(key, entries, state, ui, f"{public_url(url)}@{ref}")
+        imported = import_once(key, entries, state, ui, f"{without_credentials(url)}@{ref}")
     origin = {"kind": source.kind.value, "location": public_url(url), "ref": ref, "commit": commit}
     if pin is not None:
         origin["keycodemapdb"] = pin.revision

@@ -10,6 +10,7 @@ from pathlib import Path
 from xenqemu.errors import SourceError
 from xenqemu.source.model import QemuSource, SourceKind
 from xenqemu.source.unpack import is_tarball
+from xenqemu.source.urls import without_credentials
 
 _TARBALL = re.compile(r"\.(tar|tar\.(xz|gz|bz2|zst)|tgz|txz|tbz2?)$", re.IGNORECASE)
 _SCHEME = re.compile(r"^(?:git\+)?([a-z][a-z0-9+]*)://", re.IGNORECASE)
@@ -40,20 +41,21 @@ def parse_source(
     def make(kind: SourceKind, location: str, ref: str | None = None) -> QemuSource:
         return QemuSource(kind, location, ref, dirty, sha256, signature, keyring, refresh)
 
+    shown = without_credentials(text)
     source = _distro(text, make) or _path(text, make) or _url(text, make)
     if source is None:
         raise SourceError(
-            f"'{text}' is no QEMU source: no such file or folder, no URL, not 'distro' or 'distro:SERIES'",
+            f"'{shown}' is no QEMU source: no such file or folder, no URL, not 'distro' or 'distro:SERIES'",
             "give a checkout (PATH@REF), a git URL (URL@REF), a tarball, an extracted directory or 'distro'",
         )
     if source.kind is not SourceKind.TARBALL and (sha256 or signature or keyring):
         raise SourceError(
-            f"a checksum or a signature is for tarballs, and '{text}' is not one (it is a {source.kind.value})",
+            f"a checksum or a signature is for tarballs, and '{shown}' is not one (it is a {source.kind.value})",
             "leave out --sha256, --signature and --keyring",
         )
     if dirty and source.kind is not SourceKind.CHECKOUT:
         raise SourceError(
-            f"--dirty is for git checkouts, and '{text}' is not one (it is a {source.kind.value})", "leave out --dirty"
+            f"--dirty is for git checkouts, and '{shown}' is not one (it is a {source.kind.value})", "leave out --dirty"
         )
     return source
 
@@ -131,5 +133,5 @@ def _url(text: str, make: Make) -> QemuSource | None:
     if at < 0:
         return make(SourceKind.GIT, url)
     if not url[at + 1 :]:
-        raise SourceError(f"'{text}' names no ref after the @", "for example URL@v10.2.2")
+        raise SourceError(f"'{without_credentials(text)}' names no ref after the @", "for example URL@v10.2.2")
     return make(SourceKind.GIT, url[:at], url[at + 1 :])

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from xenqemu.errors import SourceError
 from xenqemu.source.download import copy_or_download
-from xenqemu.source.giturl import public_url
 from xenqemu.source.model import QemuSource, QemuTree
 from xenqemu.source.store import Imported, import_once
 from xenqemu.source.unpack import tar_entries
+from xenqemu.source.urls import public_url, without_credentials
 from xenqemu.source.verify import check_sha256, check_signature, sha256_of
 from xenqemu.state import StateDir
 from xenqemu.ui import Ui
@@ -50,7 +50,7 @@ def _check_request(source: QemuSource) -> None:
         raise SourceError(f"'{source.sha256}' is not a SHA-256 checksum", "it has 64 hexadecimal digits")
     if "://" in source.location and source.sha256 is None and source.signature is None:
         raise SourceError(
-            f"{public_url(source.location)} comes over the network, and nothing says what it should be",
+            f"{without_credentials(source.location)} comes over the network, and nothing says what it should be",
             "give --sha256, or --signature and --keyring",
         )
 
