@@ -218,6 +218,18 @@ def test_what_is_downloaded_is_on_the_disk_before_it_has_its_name(
     assert len(replaced) == 2
 
 
+@pytest.mark.parametrize("wrong", ["signature", "keyring", "no keyring"])
+def test_what_a_signature_needs_is_looked_at_before_the_download(
+    wrong: str, server: Server, state: StateDir, tmp_path: Path
+) -> None:
+    for name in ("signature", "keyring"):
+        if name != wrong:
+            (tmp_path / name).write_text("-----BEGIN PGP SIGNATURE-----\n")
+    with pytest.raises(SourceError, match="no public key" if wrong == "no keyring" else f"{wrong} does not exist"):
+        verified(url(server), state, signature=tmp_path / "signature", keyring=tmp_path / "keyring")
+    assert server.requests == []
+
+
 def test_a_url_with_a_password(server: Server, archive: Path, state: StateDir) -> None:
     there = url(server).replace("http://", "http://me:s%40cret@") + "?token=s%40cret"
     tree = verified(there, state, sha256=sha256(archive))

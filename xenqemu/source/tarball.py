@@ -12,7 +12,7 @@ from xenqemu.source.model import QemuSource, QemuTree
 from xenqemu.source.store import Imported, import_once
 from xenqemu.source.unpack import tar_entries
 from xenqemu.source.urls import public_url, without_credentials
-from xenqemu.source.verify import check_sha256, check_signature, sha256_of
+from xenqemu.source.verify import check_sha256, check_signature, require_checkable, sha256_of
 from xenqemu.state import StateDir
 from xenqemu.ui import Ui
 
@@ -46,6 +46,8 @@ def _check_request(source: QemuSource) -> None:
             "a signature needs the keyring of the signer, and the other way round",
             "give both --signature and --keyring",
         )
+    if source.signature is not None and source.keyring is not None:
+        require_checkable(source.signature, source.keyring)
     if source.sha256 is not None and not re.fullmatch(r"\s*[0-9a-fA-F]{64}\s*", source.sha256):
         raise SourceError(f"'{source.sha256}' is not a SHA-256 checksum", "it has 64 hexadecimal digits")
     if "://" in source.location and source.sha256 is None and source.signature is None:

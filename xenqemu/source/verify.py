@@ -78,17 +78,30 @@ def check_sha256(path: Path, actual: str, expected: str) -> None:
         )
 
 
-def check_signature(path: Path, signature: Path, keyring: Path) -> str:
-    """Return the fingerprint of the key in `keyring` that made the detached `signature` of the tarball at `path`.
+def require_checkable(signature: Path, keyring: Path) -> None:
+    """Raise what `check_signature` would before it reads the tarball: known early, it costs no download.
 
-    The signature may be over the file as it is, or, as kernel.org does it, over the tar archive in it. Raises
-    `SourceError` when it is not good, `MissingError` without gpgv.
+    That is `SourceError` for files that are not there or no keyring, and `MissingError` without gpgv.
     """
     if shutil.which("gpgv") is None:
         raise MissingError("checking a signature needs gpgv", "apt-get install gpgv, or give --sha256 instead")
     for file in (signature, keyring):
         if not file.is_file():
             raise SourceError(f"{file} does not exist", "give the detached signature and the keyring as files")
+        try:
+            file.open("rb").close()
+        except OSError as error:
+            raise SourceError(f"{file} cannot be read: {error.strerror}", "check its permissions") from error
+    dearmored(keyring.read_bytes())
+
+
+def check_signature(path: Path, signature: Path, keyring: Path) -> str:
+    """Return the fingerprint of the key in `keyring` that made the detached `signature` of the tarball at `path`.
+
+    The signature may be over the file as it is, or, as kernel.org does it, over the tar archive in it. Raises
+    `SourceError` when it is not good, `MissingError` without gpgv.
+    """
+    require_checkable(signature, keyring)
     with tempfile.TemporaryDirectory(prefix="xenqemu-gpgv-") as home:
         ring = Path(home, "keyring.gpg")
         ring.write_bytes(dearmored(keyring.read_bytes()))
