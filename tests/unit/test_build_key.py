@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import shutil
+import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +21,8 @@ from tests.unit.fakeqemu import OPTIONS, SYSTEM_XEN, fake_input
 from xenqemu.build import artifact_key, identify_compiler
 from xenqemu.build.compiler import hardening_flags
 from xenqemu.build.environment import build_environment, flag_words, honoured
-from xenqemu.build.key import canonical_json, header_digest, library_versions
+from xenqemu.build.key import bundles_libraries, canonical_json, header_digest
+from xenqemu.build.libraries import library_versions
 from xenqemu.build.model import BuildInput, BuildOptions, Compiler, Layout, PatchRecord
 from xenqemu.build.recipe import load_recipe
 from xenqemu.errors import MissingError, UsageError
@@ -78,8 +82,6 @@ def test_what_is_built_counts(inputs: BuildInput, change: dict[str, Any]) -> Non
         ({"keep_build": True}, False),
         ({"cc": "ccache gcc"}, False),
         ({"debug_info": True}, True),
-        ({"extra_cflags": ("-O3",)}, True),
-        ({"extra_ldflags": ("-s",)}, True),
         ({"environment": {"CFLAGS": "-O3"}}, True),
         ({"environment": {"LDFLAGS": "-s"}}, True),
         ({"environment": {"PKG_CONFIG_PATH": "/opt/pkgconfig"}}, True),
@@ -90,8 +92,14 @@ def test_which_options_count(inputs: BuildInput, change: dict[str, Any], counts:
     assert (key(inputs, replace(OPTIONS, **change)) != key(inputs)) is counts
 
 
-def test_the_compiler_counts_and_its_command_does_not(inputs: BuildInput) -> None:
-    assert key(inputs, compiler=replace(COMPILER, argv=("ccache", "gcc"))) == key(inputs)
+def test_the_compiler_and_its_flags_count_and_a_launcher_does_not(inputs: BuildInput) -> None:
+    plain = key(inputs)
+    for launched in (("ccache", "gcc"), ("/usr/bin/ccache", "distcc", "gcc")):
+        assert key(inputs, compiler=replace(COMPILER, argv=launched)) == plain
+    flagged = replace(COMPILER, argv=("gcc", "-O0", "-march=haswell"))
+    assert key(inputs, compiler=flagged) != plain
+    assert key(inputs, compiler=replace(flagged, argv=("ccache", *flagged.argv))) == key(inputs, compiler=flagged)
+    assert key(inputs, compiler=replace(flagged, argv=("gcc", "-march=haswell"))) != key(inputs, compiler=flagged)
     assert key(inputs, compiler=replace(COMPILER, tools={"compiler": "gcc 13"})) != key(inputs)
 
 
@@ -117,6 +125,25 @@ def test_headers_of_a_given_xen_count_and_those_beside_them_do_not(tmp_path: Pat
     assert header_digest(_sdk(tmp_path)) != first
 
 
+def test_headers_behind_links_count_and_a_circle_of_links_ends(tmp_path: Path) -> None:
+    include, public = tmp_path / "include", tmp_path / "public"
+    (include / "xen").mkdir(parents=True)
+    (public / "hvm").mkdir(parents=True)
+    (public / "hvm/ioreq.h").write_text("1")
+    (include / "xen/hvm").symlink_to(public / "hvm")
+    (include / "xen/again").symlink_to(public / "hvm")
+    (public / "hvm/round").symlink_to(include / "xen")
+    first = header_digest(_sdk(include))
+    (public / "hvm/ioreq.h").write_text("2")
+    assert header_digest(_sdk(include)) != first
+    (include / "xen").rename(tmp_path / "elsewhere")
+    assert header_digest(_sdk(include)) != first
+
+
+def versions(arguments: tuple[str, ...], environment: Mapping[str, str]) -> dict[str, str]:
+    return library_versions(arguments, environment, COMPILER)
+
+
 def _pkg_config(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
     folder.mkdir()
     monkeypatch.setenv("PKG_CONFIG_LIBDIR", str(folder))
@@ -127,13 +154,69 @@ def _pkg_config(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, s
 
 def test_versions_of_the_libraries_that_configure_may_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     environment = _pkg_config(tmp_path / "pc", monkeypatch)
-    bare = library_versions(("--without-default-features",), environment)
+    bare = versions(("--without-default-features",), environment)
     assert bare["zlib"] == "0.1.2"
     assert "libpng" not in bare
-    with_png = library_versions(("--without-default-features", "--enable-png"), environment)
+    with_png = versions(("--without-default-features", "--enable-png"), environment)
     assert with_png == {**bare, "libpng": "0.3"}
-    assert library_versions((), environment)["libpng"] == "0.3"
-    assert "libpng" not in library_versions(("--disable-png",), environment)
+    assert versions((), environment)["libpng"] == "0.3"
+    assert "libpng" not in versions(("--disable-png",), environment)
+
+
+def _library(folder: Path, name: str, version: str) -> dict[str, str]:
+    """Make a library without a .pc file; return the environment in which a compiler finds it."""
+    (folder / f"{name}.h").write_text("")
+    file = folder / f"lib{name}.so.{version}"
+    subprocess.run(["gcc", "-shared", "-o", file, "-x", "c", "-"], input=b"int x;", check=True)
+    (folder / f"lib{name}.so").unlink(missing_ok=True)
+    (folder / f"lib{name}.so").symlink_to(file.name)
+    return {"CFLAGS": f"-I{folder}", "LDFLAGS": f"-L{folder}"}
+
+
+def test_libraries_without_pkg_config_are_found_as_qemu_finds_them(tmp_path: Path) -> None:
+    arguments = ("--without-default-features", "--enable-vde", "--enable-bzip2")
+    assert "vdeplug" not in versions(arguments, {})
+    environment = _library(tmp_path, "vdeplug", "1.2")
+    (tmp_path / "libvdeplug.h").write_text("")
+    assert versions(arguments, environment)["vdeplug"] == "libvdeplug.so.1.2"
+    _library(tmp_path, "vdeplug", "1.3")
+    assert versions(arguments, environment)["vdeplug"] == "libvdeplug.so.1.3"
+    assert "vdeplug" not in versions(("--disable-vde",), environment)
+    assert "vdeplug" not in versions(("--without-default-features",), environment)
+    (tmp_path / "libvdeplug.so").unlink()
+    assert "vdeplug" not in versions(arguments, environment), "without the library the header is no use"
+    _library(tmp_path, "vdeplug", "1.3")
+    (tmp_path / "libvdeplug.h").unlink()
+    assert "vdeplug" not in versions(arguments, environment), "without the header the library is no use"
+
+
+def test_a_header_that_is_taken_unasked_counts(tmp_path: Path) -> None:
+    environment = {"CFLAGS": f"-I{tmp_path}"}
+    (tmp_path / "valgrind").mkdir()
+    (tmp_path / "valgrind/valgrind.h").write_text("")
+    assert versions(("--without-default-features",), environment)["valgrind"] == "header"
+    assert "valgrind" not in versions(("--disable-valgrind",), environment)
+
+
+def test_the_c_library_counts(tmp_path: Path) -> None:
+    said = os.confstr("CS_GNU_LIBC_VERSION")
+    assert said is not None
+    assert versions((), {})["libc"] == said.split()[1]
+    (tmp_path / "limits.h").write_text("#define __GLIBC__ 9\n#define __GLIBC_MINOR__ 8\n")
+    assert versions((), {"CFLAGS": f"-I{tmp_path}"})["libc"] == "9.8"
+
+
+def test_a_system_xen_that_no_loader_finds_comes_along(inputs: BuildInput, tmp_path: Path) -> None:
+    inside = XenLibrary("xenctrl", "libxenctrl.so.4.17", Path("/usr/lib/libxenctrl.so.4.17"), "5" * 64)
+    outside = replace(inside, path=tmp_path / "libxenctrl.so.4.17")
+    for library, bundled in ((inside, False), (outside, True)):
+        system = replace(inputs, xen=replace(SYSTEM_XEN, libraries=(library,)))
+        assert bundles_libraries(system, OPTIONS) is bundled
+    layout = Layout.for_xen("/usr", None, None)
+    assert layout is not None
+    assert not bundles_libraries(
+        replace(inputs, xen=replace(SYSTEM_XEN, libraries=(outside,))), BuildOptions(layout=layout)
+    )
 
 
 def test_no_meson_is_something_missing(inputs: BuildInput, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,14 +261,22 @@ def test_the_compiler_is_identified_by_what_it_is() -> None:
     assert {"compiler", "target", "linker", "assembler", "strip"} == set(plain.tools)
     from_environment = identify_compiler(replace(OPTIONS, environment={"CC": "gcc -m64"}))
     assert from_environment.argv == ("gcc", "-m64")
+    assert from_environment.flags == ("-m64",)
     assert from_environment.tools == plain.tools
     assert identify_compiler(replace(OPTIONS, cc="gcc", environment={"CC": "nonsense"})).argv == ("gcc",)
+
+
+@pytest.mark.parametrize("flags", ["-B /usr/lib", "-isystem /nowhere", "--sysroot /"])
+def test_words_after_the_compiler_are_no_programs(flags: str) -> None:
+    assert shlex.join(identify_compiler(replace(OPTIONS, cc=f"gcc {flags}")).flags) == flags
 
 
 @pytest.mark.parametrize(
     ("cc", "error", "message"),
     [
         ("no-such-compiler", MissingError, "no program 'no-such-compiler'"),
+        ("ccache no-such-compiler -B /", MissingError, "no program '(ccache|no-such-compiler)'"),
+        ("/nowhere/distcc gcc", MissingError, "no program '/nowhere/distcc'"),
         ("false", MissingError, "'false --version' failed: no output"),
         ("'gcc", UsageError, "cannot be split"),
         (" ", UsageError, "is empty"),

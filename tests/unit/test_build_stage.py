@@ -113,7 +113,7 @@ def test_the_program_is_hardened(state: StateDir, quiet_ui: QuietUi) -> None:
 def test_debug_info_is_another_artifact_that_keeps_its_symbols(state: StateDir, quiet_ui: QuietUi) -> None:
     make_tree(state)
     plain = build(fake_input(state), OPTIONS, state, quiet_ui)
-    debug = build(fake_input(state), replace(OPTIONS, debug_info=True, extra_cflags=("-g",)), state, quiet_ui)
+    debug = build(fake_input(state), replace(OPTIONS, debug_info=True, environment={"CFLAGS": "-g"}), state, quiet_ui)
     assert plain.key != debug.key
     assert b".debug_info" not in plain.binary.read_bytes()
     assert b".debug_info" in debug.binary.read_bytes()

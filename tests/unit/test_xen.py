@@ -229,6 +229,17 @@ class TestSystem:
     def test_searched_anyway(self, path: str, expected: bool) -> None:
         assert layout.searched_anyway(Path(path)) is expected
 
+    def test_where_a_loader_looks(self, tmp_path: Path) -> None:
+        for path in ("/lib", "/usr/lib", f"/usr/lib/{layout.multiarch()}"):
+            assert layout.loader_searches(Path(path)), path
+        assert not layout.loader_searches(tmp_path)
+        listed = subprocess.run(
+            ["/sbin/ldconfig", "-v", "-N", "-X"], capture_output=True, text=True, check=False
+        ).stdout
+        folders = [line.partition(":")[0] for line in listed.splitlines() if line.startswith("/")]
+        assert folders
+        assert all(layout.loader_searches(Path(folder)) for folder in folders)
+
 
 class TestFlags:
     def test_as_the_guide_passes_them(self, install: Path) -> None:

@@ -8,7 +8,7 @@ import shlex
 import shutil
 from collections.abc import Mapping
 
-from xenqemu.build.environment import build_environment
+from xenqemu.build.environment import build_environment, flag_words
 from xenqemu.build.model import BuildOptions, Compiler, Flags
 from xenqemu.build.recipe import HardeningFlag, load_recipe
 from xenqemu.errors import MissingError, UsageError
@@ -68,8 +68,8 @@ def identify_compiler(options: BuildOptions) -> Compiler:
     """
     argv = _command(options)
     env = build_environment(options.environment)
-    for word in argv:
-        if shutil.which(word, path=env.get("PATH")) is None and not word.startswith("-"):
+    for word in Compiler(argv, {}).programs:
+        if shutil.which(word, path=env.get("PATH")) is None:
             raise MissingError(f"the compiler '{shlex.join(argv)}' is not installed: no program '{word}'", _INSTALL)
     tools = {
         "compiler": _say((*argv, "--version"), env),
@@ -84,12 +84,11 @@ def identify_compiler(options: BuildOptions) -> Compiler:
 
 
 def _linker_choice(options: BuildOptions) -> tuple[str, ...]:
-    words = (*shlex.split(options.environment.get("LDFLAGS", "")), *options.extra_ldflags)
-    return tuple(word for word in words if word.startswith("-fuse-ld="))
+    return tuple(word for word in flag_words(options.environment, "LDFLAGS") if word.startswith("-fuse-ld="))
 
 
 def _digest(compiler: Compiler, entries: tuple[HardeningFlag, ...]) -> str:
-    known = [dict(compiler.tools), [[e.feature, e.compile, e.link, e.configure] for e in entries]]
+    known = [dict(compiler.tools), list(compiler.flags), [[e.feature, e.compile, e.link, e.configure] for e in entries]]
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 

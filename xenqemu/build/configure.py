@@ -15,8 +15,6 @@ from xenqemu.build.precompile import PRECOMPILED_FLAGS, precompiles
 from xenqemu.build.recipe import load_recipe
 from xenqemu.errors import BuildError, MissingError, UsageError, XenqemuError
 
-DEFAULT_TARGET = "xen-dm-softmmu"
-
 _NO_SPACE = "No space left on device"
 _ERROR = re.compile(r"(?:^|\s)ERROR: +(?P<text>.+)$")
 _PLACE = re.compile(r"meson\.build:\d+:\d+: ERROR: ")
@@ -103,18 +101,14 @@ def configure_argv(
         *(PRECOMPILED_FLAGS if precompiles(compiler) else ()),
         *inputs.xen_compile_flags,
         *flag_words(options.environment, "CFLAGS"),
-        *options.extra_cflags,
     )
     ldflags = (
         *hardening.link,
         *inputs.xen_link_flags,
         *link_paths(inputs, options),
         *flag_words(options.environment, "LDFLAGS"),
-        *options.extra_ldflags,
     )
     layout = options.layout
-    chosen = inputs.configure_arguments
-    target = () if any(word.startswith("--target-list=") for word in chosen) else (f"--target-list={DEFAULT_TARGET}",)
     return (
         str(source_folder(build) / "configure"),
         *(template.format(**names) for template in recipe.tool_arguments(inputs.version)),
@@ -126,8 +120,7 @@ def configure_argv(
         "--enable-debug-info" if options.debug_info else "--disable-debug-info",
         *recipe.arguments,
         *hardening.configure,
-        *target,
-        *chosen,
+        *inputs.configure_arguments,
         f"--extra-cflags={' '.join(cflags)}",
         f"--extra-ldflags={' '.join(ldflags)}",
     )

@@ -61,7 +61,7 @@ def check_xen(program: Path, sdk: XenSdk) -> None:
         if _locate(name, sdk) is None:
             raise BuildError(
                 f"{PROGRAM} was linked against {name}, which does not belong to the Xen at {sdk.location}",
-                "look for -L flags of another Xen in LDFLAGS and in --ldflags",
+                "look for -L flags of another Xen in LDFLAGS",
             )
 
 

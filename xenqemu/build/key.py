@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from xenqemu.build.environment import build_environment, flag_words
+from xenqemu.build.environment import flag_words
+from xenqemu.build.libraries import library_versions
 from xenqemu.build.model import BuildInput, BuildOptions, Compiler
 from xenqemu.build.recipe import load_recipe
 from xenqemu.errors import MissingError
-from xenqemu.proc import run
+from xenqemu.xen.layout import loader_searches
 from xenqemu.xen.model import XenSdk
 
 
@@ -25,7 +26,8 @@ def artifact_key(inputs: BuildInput, options: BuildOptions, compiler: Compiler) 
     """Return the key (64 hex digits) of the artifact that these make.
 
     Where the sources came from, where things are on this machine, the number of jobs, user and time are no part of
-    it. Raises `MissingError` without pkg-config, `UsageError` for flags that cannot be split into words.
+    it, nor is a launcher before the compiler (`ccache`). Raises `MissingError` without pkg-config, `UsageError` for
+    flags that cannot be split into words.
     """
     return hashlib.sha256(canonical_json(key_document(inputs, options, compiler))).hexdigest()
 
@@ -53,9 +55,10 @@ def key_document(inputs: BuildInput, options: BuildOptions, compiler: Compiler) 
         },
         "tools": dict(compiler.tools),
         "meson": meson_version(),
-        "libraries": library_versions(inputs.configure_arguments, options.environment),
-        "cflags": [*flag_words(options.environment, "CFLAGS"), *options.extra_cflags],
-        "ldflags": [*flag_words(options.environment, "LDFLAGS"), *options.extra_ldflags],
+        "compiler_flags": list(compiler.flags),
+        "libraries": library_versions(inputs.configure_arguments, options.environment, compiler),
+        "cflags": list(flag_words(options.environment, "CFLAGS")),
+        "ldflags": list(flag_words(options.environment, "LDFLAGS")),
         "pkg_config_path": options.environment.get("PKG_CONFIG_PATH", ""),
         "debug_info": options.debug_info,
         "layout": {"prefix": layout.prefix, "bindir": layout.bindir, "datadir": layout.datadir},
@@ -63,8 +66,14 @@ def key_document(inputs: BuildInput, options: BuildOptions, compiler: Compiler) 
 
 
 def bundles_libraries(inputs: BuildInput, options: BuildOptions) -> bool:
-    """Whether the artifact carries Xen's libraries: those of a Xen that the system's linker does not find itself."""
-    return inputs.xen.origin != "system" and options.layout.bundle_libraries
+    """Whether the artifact carries Xen's libraries: those that the system's loader does not find by itself.
+
+    That Xen of a prefix or a tree does not belong to the system, wherever it is; and pkg-config, by PKG_CONFIG_PATH,
+    can take even the "system" one from a folder that no loader looks into.
+    """
+    if not options.layout.bundle_libraries:
+        return False
+    return inputs.xen.origin != "system" or not all(loader_searches(x.path.parent) for x in inputs.xen.libraries)
 
 
 def meson_version() -> str:
@@ -77,10 +86,31 @@ def meson_version() -> str:
         raise MissingError("meson is not installed beside xenqemu", "install it: pip install 'meson>=1.5'") from error
 
 
-def _xen_headers(folder: Path) -> Iterable[Path]:
+def _below(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Path]:
+    """Yield the headers below `folder`, also behind links to folders: a Xen tree's include folder is full of those.
+
+    A folder that is its own ancestor ends there. (`Path.glob("**")` does not follow links.)
+    """
+    try:
+        status = folder.stat()
+        entries = list(folder.iterdir())
+    except OSError:
+        return
+    identity = (status.st_dev, status.st_ino)
+    if identity in above:
+        return
+    for entry in entries:
+        if entry.is_dir():
+            yield from _below(entry, above | {identity})
+        elif entry.suffix == ".h":
+            yield entry
+
+
+def _xen_headers(folder: Path) -> Iterator[Path]:
     """Yield what Xen installs into an include directory, which may be shared with others (`/usr/local/include`)."""
-    for pattern in ("xen*.h", "_xen*.h", "xen/**/*.h", "xenstore-compat/*.h"):
+    for pattern in ("xen*.h", "_xen*.h", "xenstore-compat/*.h"):
         yield from folder.glob(pattern)
+    yield from _below(folder / "xen")
 
 
 def header_digest(sdk: XenSdk) -> str:
@@ -99,33 +129,3 @@ def header_digest(sdk: XenSdk) -> str:
                 digest.update(f"{header.relative_to(folder)}\0{len(content)}\0".encode())
                 digest.update(content)
     return digest.hexdigest()
-
-
-def _wanted(arguments: tuple[str, ...]) -> list[str]:
-    """Return the pkg-config modules that a configure with `arguments` may look at; Xen's own are hashed as files."""
-    automatic = "--without-default-features" not in arguments
-    wanted = []
-    for library in load_recipe().libraries:
-        feature = library.feature
-        if feature == "xen":
-            continue
-        on = feature is None or f"--enable-{feature}" in arguments
-        if on or (automatic and f"--disable-{feature}" not in arguments):
-            wanted.append(library.module)
-    return wanted
-
-
-def library_versions(arguments: tuple[str, ...], environment: Mapping[str, str]) -> dict[str, str]:
-    """Return pkg-config's versions of the libraries that a configure with `arguments` can use and that are there."""
-    env = build_environment(environment)
-    wanted = _wanted(arguments)
-    together = run(("pkg-config", "--modversion", *wanted), env=env, check=False)
-    versions = together.stdout.split()
-    if together.ok and len(versions) == len(wanted):
-        return dict(zip(wanted, versions, strict=True))
-    found = {}
-    for module in wanted:
-        one = run(("pkg-config", "--modversion", module), env=env, check=False)
-        if one.ok:
-            found[module] = one.stdout.strip()
-    return found

@@ -71,7 +71,10 @@ def make_manifest(
             ],
         },
         "configure": document["configure"],
-        "options": {name: document[name] for name in ("debug_info", "cflags", "ldflags", "pkg_config_path", "recipe")},
+        "options": {
+            name: document[name]
+            for name in ("debug_info", "compiler_flags", "cflags", "ldflags", "pkg_config_path", "recipe")
+        },
         "environment": dict(options.environment),
         "tools": {**document["tools"], "meson": document["meson"]},
         "libraries": document["libraries"],

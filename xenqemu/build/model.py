@@ -11,6 +11,7 @@ from typing import Any
 from packaging.version import Version
 
 from xenqemu.build.environment import honoured
+from xenqemu.build.recipe import load_recipe
 from xenqemu.errors import UsageError
 from xenqemu.xen.model import XenSdk
 
@@ -127,8 +128,6 @@ class BuildOptions:
     jobs: int | None = None
     debug_info: bool = False
     cc: str | None = None
-    extra_cflags: tuple[str, ...] = ()
-    extra_ldflags: tuple[str, ...] = ()
     keep_build: bool = False
     layout: Layout = field(default_factory=Layout)
     environment: Mapping[str, str] = field(default_factory=lambda: honoured(os.environ))
@@ -136,10 +135,34 @@ class BuildOptions:
 
 @dataclass(frozen=True)
 class Compiler:
-    """A C compiler: its command, and the tools behind it by what they say of themselves."""
+    """A C compiler: its command, and the tools behind it by what they say of themselves.
+
+    The command is launchers (`ccache`; recipe.toml has their names), the program, and flags that every call gets.
+    """
 
     argv: tuple[str, ...]
     tools: Mapping[str, str]
+
+    @property
+    def _launchers(self) -> int:
+        names = load_recipe().launchers
+        known = (number for number, word in enumerate(self.argv[:-1]) if PurePosixPath(word).name not in names)
+        return next(known, len(self.argv) - 1)
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """The words that have to be programs: the launchers and the compiler."""
+        return self.argv[: self._launchers + 1]
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The command without launchers."""
+        return self.argv[self._launchers :]
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """The words after the compiler, which decide what it makes as CFLAGS do."""
+        return self.argv[self._launchers + 1 :]
 
 
 @dataclass(frozen=True)

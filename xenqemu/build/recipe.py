@@ -53,11 +53,18 @@ class HardeningFlag:
 
 @dataclass(frozen=True)
 class Library:
-    """A library as pkg-config knows it, the configure feature that uses it (None: always) and its Debian package."""
+    """A library as pkg-config knows it, the configure feature that uses it (None: always) and its Debian package.
+
+    With a `header`, QEMU looks for that and for `-llibrary` (empty: the header is all) and does not ask pkg-config.
+    `always` is for one that is used unless its feature is disabled, whatever becomes of the "auto" ones.
+    """
 
     module: str
     feature: str | None
     package: str
+    header: str = ""
+    library: str = ""
+    always: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,7 @@ class Recipe:
     tools: tuple[ToolArguments, ...]
     data: tuple[DataFolder, ...]
     environment: Environment
+    launchers: frozenset[str]
     hardening: tuple[HardeningFlag, ...]
     libraries: tuple[Library, ...]
     programs: Mapping[str, str]
@@ -92,7 +100,7 @@ class Recipe:
     def package_of(self, name: str) -> str | None:
         """Return the Debian package that brings the library or program which configure calls `name`, if known."""
         for library in self.libraries:
-            if library.module == name:
+            if name in (library.module, library.library):
                 return library.package
         return self.programs.get(name)
 
@@ -136,12 +144,21 @@ def load_recipe() -> Recipe:
             _words(environment, "honoured"),
             {str(name): str(value) for name, value in environment["fixed"].items()},
         ),
+        launchers=frozenset(_words(table, "launchers")),
         hardening=tuple(
             HardeningFlag(entry["feature"], _words(entry, "compile"), _words(entry, "link"), _words(entry, "configure"))
             for entry in table["hardening"]
         ),
         libraries=tuple(
-            Library(module, entry.get("feature"), entry["package"]) for module, entry in table["libraries"].items()
+            Library(
+                module,
+                entry.get("feature"),
+                entry["package"],
+                entry.get("header", ""),
+                entry.get("library", ""),
+                entry.get("always", False),
+            )
+            for module, entry in table["libraries"].items()
         ),
         programs={str(name): str(package) for name, package in table["programs"].items()},
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sysconfig
+from functools import cache
 from pathlib import Path
 
 from xenqemu import proc
@@ -30,6 +31,33 @@ def searched_anyway(directory: Path) -> bool:
         *("/usr/include", "/usr/local/include"),
         *("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/local/lib64"),
     )
+
+
+@cache
+def _loader_dirs() -> frozenset[Path]:
+    """Return where the dynamic loader looks for libraries: glibc's own folders and those of /etc/ld.so.conf."""
+    folders = [Path(f"{root}{name}") for root in ("", "/usr") for name in ("/lib", "/lib64", f"/lib/{multiarch()}")]
+    waiting, read = [Path("/etc/ld.so.conf")], set[Path]()
+    while waiting:
+        file = waiting.pop()
+        if file in read:
+            continue
+        read.add(file)
+        try:
+            lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            continue
+        for words in (line.partition("#")[0].split() for line in lines):
+            if words[:1] == ["include"]:  # relative ones are beside the file (ldconfig(8), elf/ldconfig.c)
+                waiting += [path for word in words[1:] for path in Path("/").glob(str(file.parent / word).lstrip("/"))]
+            elif words:
+                folders.append(Path(words[0]))
+    return frozenset(folder.resolve() for folder in folders)
+
+
+def loader_searches(directory: Path) -> bool:
+    """Whether a program finds the libraries in `directory` when it is started, without being told where they are."""
+    return directory.resolve() in _loader_dirs()
 
 
 def is_tree(path: Path) -> bool:
