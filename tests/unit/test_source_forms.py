@@ -118,6 +118,38 @@ def test_the_tree_is_kept_by_a_ref_of_a_fixed_commit(tmp_path: Path, state: Stat
     assert again.tree == tree.tree
 
 
+def test_the_origin_has_no_path_of_the_machine(
+    tmp_path: Path, state: StateDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "gitconfig"
+    config.write_text(f'[url "file://{tmp_path}/q-keycodemapdb"]\n\tinsteadOf = {WRAP_URL}\n')
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(config))
+    inner = write_checkout(tmp_path / "q")
+    for repository in (tmp_path / "q", inner):
+        git("config", "uploadpack.allowAnySHA1InWant", "true", cwd=repository)
+    write_fake_qemu(tmp_path / "plain")
+    archive = pack(tmp_path / "plain", tmp_path / "q.tar.xz")
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    monkeypatch.chdir(tmp_path / "q")
+    for text, options, location in (
+        (".", {}, "q"),
+        (f"{tmp_path}/q@HEAD", {}, "q"),
+        (tmp_path / "plain", {}, "plain"),
+        ("../q.tar.xz", {}, "q.tar.xz"),
+        (f"file://{archive}", {"sha256": digest}, "q.tar.xz"),
+        (f"file://{tmp_path}/q@main", {}, "q"),
+    ):
+        origin = obtained(text, state, **options).origin
+        assert origin["location"] == location
+        assert str(tmp_path) not in str(origin)
+
+
+def test_a_directory_is_identified_by_its_content(tmp_path: Path, state: StateDir) -> None:
+    write_fake_qemu(tmp_path / "q")
+    tree = obtained(tmp_path / "q", state)
+    assert tree.origin == {"kind": "directory", "location": "q", "tree": tree.tree}
+
+
 def test_a_second_time_nothing_is_imported(tmp_path: Path, state: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
     write_fake_qemu(tmp_path / "q")
     archive = pack(tmp_path / "q", tmp_path / "q.tar.xz")

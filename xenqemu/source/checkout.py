@@ -68,7 +68,8 @@ def obtain_checkout(source: QemuSource, state: StateDir, ui: Ui) -> QemuTree:
 
 def _import(source: QemuSource, repo: GitRepo, commit: str, changes: list[Change], state: StateDir, ui: Ui) -> QemuTree:
     dirty = source.dirty and source.ref is None
-    origin = {"kind": source.kind.value, "location": str(repo.path), "commit": commit, "dirty": str(dirty).lower()}
+    # Without its folder: the manifest goes to others, whom this machine's paths tell nothing. The commit identifies it.
+    origin = {"kind": source.kind.value, "location": repo.path.name, "commit": commit, "dirty": str(dirty).lower()}
     if source.ref is not None:
         origin["ref"] = source.ref
     changed = _changed(repo, changes)

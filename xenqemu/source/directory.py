@@ -89,5 +89,5 @@ def obtain_directory(source: QemuSource, state: StateDir, ui: Ui) -> QemuTree:
     top = Path(source.location).resolve()
     require_qemu(top)
     imported = import_once(_fingerprint(top), lambda: walk(top), state, ui, str(top))
-    origin = {"kind": source.kind.value, "location": str(top)}
+    origin = {"kind": source.kind.value, "location": top.name, "tree": imported.tree}
     return QemuTree(state.git, imported.tree, imported.version, origin)

@@ -45,7 +45,8 @@ class QemuTree:
     """A pristine QEMU, imported into the bare object store at `repository`.
 
     `tree` is the git tree id of the normalised content (see `xenqemu.source.normalise`): the same content gives the
-    same id, in whatever form it came. `origin` says where it came from and how it was verified, for the manifest.
+    same id, in whatever form it came. `origin` says where it came from and how it was verified, for the manifest,
+    without paths of this machine and without credentials: `location` is a base name, a URL or `distro:SERIES`.
     """
 
     repository: Path

@@ -24,8 +24,10 @@ def obtain_tarball(source: QemuSource, state: StateDir, ui: Ui) -> QemuTree:
     neither a checksum nor a signature is refused.
     """
     _check_request(source)
-    origin = {"kind": source.kind.value, "location": public_url(source.location)}
-    if "://" in source.location:
+    remote = "://" in source.location
+    location = public_url(source.location) if remote else Path(source.location).resolve().name
+    origin = {"kind": source.kind.value, "location": location}
+    if remote:
         path, verified = _downloaded(source, state, ui)
     else:
         path = Path(source.location).resolve()
