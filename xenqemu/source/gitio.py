@@ -48,11 +48,17 @@ class GitRepo:
         return run(("git", "-C", self.path, "-c", "core.fsmonitor=false", *args), env=self.env, check=check)
 
     def names(self, *args: str) -> list[str]:
-        """Run git with arguments that make it print zero-terminated names; undecodable bytes become surrogates."""
+        """Run git with arguments that make it print zero-terminated names; undecodable bytes become surrogates.
+
+        Raises `SourceError` for what git may not read: `git status` only warns, and takes it for unchanged.
+        """
         argv = ["git", "-C", str(self.path), "-c", "core.fsmonitor=false", *args]
         done = subprocess.run(argv, env=self.env, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        stderr = done.stderr.decode("utf-8", "backslashreplace")
+        refused = next((line for line in stderr.splitlines() if line.endswith("Permission denied")), None)
+        if refused is not None:
+            raise SourceError(f"{self.path}: {refused}", "the whole checkout has to be readable")
         if done.returncode != 0:
-            stderr = done.stderr.decode("utf-8", "backslashreplace")
             raise CommandFailedError(Completed(tuple(argv), done.returncode, "", stderr))
         return list(filter(None, os.fsdecode(done.stdout).split("\0")))
 

@@ -42,7 +42,12 @@ def parse_source(
         return QemuSource(kind, location, ref, dirty, sha256, signature, keyring, refresh)
 
     shown = without_credentials(text)
-    source = _distro(text, make) or _path(text, make) or _url(text, make)
+    try:
+        source = _distro(text, make) or _path(text, make) or _url(text, make)
+    except OSError as error:  # a file or a folder that is there but cannot be looked into
+        raise SourceError(
+            f"{error.filename or shown} cannot be read: {error.strerror}", "check the path and its permissions"
+        ) from error
     if source is None:
         raise SourceError(
             f"'{shown}' is no QEMU source: no such file or folder, no URL, not 'distro' or 'distro:SERIES'",
