@@ -198,7 +198,7 @@ def describe_plan(plan: BuildPlan, state: StateDir) -> Mapping[str, object]:
         "patches": [patch.file for patch in plan.inputs.patches],
         "profile": plan.inputs.profile,
         "xen": {"version": str(plan.inputs.xen.version), "origin": plan.inputs.xen.origin},
-        "configure": shlex.join(configure_command(plan.inputs, plan.request.options, plan.key)),
+        "configure": shlex.join(configure_command(plan.inputs, plan.request.options, plan.key, state)),
     }
 
 

@@ -2,26 +2,49 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
+import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from xenqemu.build import Artifact, Layout, find_artifact, hold, install_into_xen, install_to, list_artifacts, prune
+from tests.unit.fakeqemu import OPTIONS, fake_input
+from xenqemu.build import (
+    Artifact,
+    Layout,
+    find_artifact,
+    hold,
+    install_into_xen,
+    install_to,
+    list_artifacts,
+    prune,
+    with_origin,
+)
 from xenqemu.build.hardening import inspect_elf
 from xenqemu.build.manifest import dump_manifest, list_outputs, load_manifest
 from xenqemu.build.stage import COMMIT, LAST_USED, lock_name
 from xenqemu.errors import BuildError, MissingError, UsageError
 from xenqemu.state import StateDir
-from xenqemu.ui import QuietUi
+from xenqemu.ui import PlainUi, QuietUi
 
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["path", "xenqemu", "x"]), inner),
+    max_leaves=8,
+)
 FILES = {"bin/qemu-system-xen": "program", "share/qemu/keymaps/de": "map"}
 
 
@@ -142,6 +165,166 @@ def test_a_delivery_that_was_cut_off_is_finished_by_the_next(
     assert (out / "manifest.json").is_file()
 
 
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing that would clean up after it gets anything done."""
+
+
+@contextmanager
+def killed_at(step: int, patch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Let everything that changes the file system fail from the `step`th time on; yield what was done until then."""
+    done: list[str] = []
+
+    def wrap(owner: Any, name: str) -> None:
+        real = getattr(owner, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if len(done) >= step:
+                raise Killed
+            done.append(f"{name} {args[0]}")
+            return real(*args, **kwargs)
+
+        context.setattr(owner, name, call)
+
+    with patch.context() as context:
+        for name in ("unlink", "replace", "rmdir", "mkdir", "chmod"):
+            wrap(Path, name)
+        wrap(os, "fsync")
+        yield done
+
+
+LOG_AND_MANIFEST = {"manifest.json", "build.log"}
+
+
+@pytest.mark.parametrize("next_one", ["old", "new", "other"])
+def test_killed_at_any_step_the_next_delivery_ends_with_exactly_its_files(
+    state: StateDir, tmp_path: Path, quiet_ui: QuietUi, monkeypatch: pytest.MonkeyPatch, next_one: str
+) -> None:
+    sets = {
+        "old": {**FILES, "lib/libxenctrl.so.4.17": "old"},
+        "new": {**FILES, "bin/qemu-system-xen": "new", "lib/deep/libxenctrl.so.4.20": "new", "share/qemu/rom": "rom"},
+        "other": {"bin/qemu-system-xen": "other"},
+    }
+    artifacts = {name: keep(state, name, files) for name, files in sets.items()}
+    step, finished = 0, False
+    while not finished:
+        out = tmp_path / f"out{step}"
+        install_to(artifacts["old"], out, quiet_ui)
+        (out / "mine").write_text("mine")
+        with killed_at(step, monkeypatch) as done:
+            try:
+                install_to(artifacts["new"], out, quiet_ui)
+                finished = True
+            except Killed:
+                manifest = load_manifest(out / "manifest.json")
+                # A manifest never claims what is not there, at no step.
+                for output in manifest["outputs"] if manifest else ():
+                    assert sha256((out / output["path"]).read_bytes()).hexdigest() == output["sha256"], done
+        install_to(artifacts[next_one], out, quiet_ui)
+        delivered = files_of(out)
+        assert delivered.pop("mine") == "mine"
+        assert {name: text for name, text in delivered.items() if name not in LOG_AND_MANIFEST} == sets[next_one], done
+        assert set(delivered) == {*sets[next_one], *LOG_AND_MANIFEST}, done
+        assert delivered["build.log"] == f"log of {next_one}"
+        assert not [path for path in out.rglob("*") if path.is_dir() and not list(path.iterdir())], done
+        step += 1
+    assert step > 20
+
+
+def test_two_deliveries_into_one_folder_wait_for_each_other(
+    state: StateDir, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, artifact = tmp_path / "out", keep(state, "a", FILES)
+    out.mkdir()
+    handle = os.open(out, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    for deliver in (install_to, lambda *args: install_into_xen(args[0], Layout("/", "/bin", "/share"), *args[1:])):
+        thread = threading.Thread(target=deliver, args=(artifact, out, PlainUi()))
+        thread.start()
+        thread.join(0.3)
+        assert thread.is_alive()
+        assert files_of(out) == {}
+        fcntl.flock(handle, fcntl.LOCK_UN)
+        thread.join(20)
+        assert set(FILES) <= set(files_of(out))
+        shutil.rmtree(out)
+        out.mkdir()
+        os.close(handle)
+        handle = os.open(out, os.O_RDONLY)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    os.close(handle)
+    assert capsys.readouterr().err.count("waiting for another xenqemu that writes to") == 2
+
+
+def test_a_folder_that_cannot_be_locked_is_written(
+    state: StateDir, tmp_path: Path, quiet_ui: QuietUi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, refused = fcntl.flock, [errno.EBADF, errno.EIO]
+
+    def flock(handle: int, operation: int) -> None:
+        if operation & fcntl.LOCK_EX:
+            raise OSError(refused[0], os.strerror(refused[0]))
+        real(handle, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    artifact = keep(state, "a", FILES)
+    assert install_to(artifact, tmp_path / "out", quiet_ui).is_file()
+    refused.pop(0)
+    with pytest.raises(UsageError, match="Input/output error"):
+        install_to(artifact, tmp_path / "other", quiet_ui)
+
+
+@pytest.mark.parametrize("damage", ["PROGRAM", None])
+def test_a_damaged_artifact_is_noticed_and_removed(
+    state: StateDir, tmp_path: Path, quiet_ui: QuietUi, damage: str | None
+) -> None:
+    for name, deliver in (("a", install_to), ("b", lambda *args: install_into_xen(args[0], Layout(), *args[1:]))):
+        artifact = keep(state, name, FILES)
+        if damage is None:
+            artifact.binary.unlink()
+        else:
+            artifact.binary.write_text(damage)  # of the same size: only its hash tells
+            assert find_artifact(name, state) is not None
+        with pytest.raises(BuildError, match="is damaged") as caught:
+            deliver(artifact, tmp_path / name, quiet_ui)
+        assert caught.value.hint == "run again: it is built anew"
+        assert find_artifact(name, state) is None
+        assert not artifact.path.exists()
+        assert not list(tmp_path.joinpath(name).rglob("*qemu-system-xen*"))
+
+
+def test_an_artifact_without_its_log_is_damaged(state: StateDir, tmp_path: Path, quiet_ui: QuietUi) -> None:
+    artifact = keep(state, "a", FILES)
+    artifact.log.unlink()
+    with pytest.raises(BuildError, match=r"build\.log cannot be read"):
+        install_to(artifact, tmp_path / "out", quiet_ui)
+
+
+def test_a_damaged_artifact_in_a_cache_that_is_only_read_is_to_be_removed_by_hand(
+    state: StateDir, tmp_path: Path, quiet_ui: QuietUi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact = keep(state, "a", FILES)
+    artifact.binary.write_text("PROGRAM")
+    monkeypatch.setattr(shutil, "rmtree", lambda *args, **kwargs: None)
+    with pytest.raises(BuildError) as caught:
+        install_to(artifact, tmp_path / "out", quiet_ui)
+    assert caught.value.hint.startswith(f"remove {artifact.path} and run again")
+
+
+def test_what_is_delivered_tells_of_this_build(state: StateDir, tmp_path: Path, quiet_ui: QuietUi) -> None:
+    first = keep(state, "a", FILES)
+    inputs = replace(fake_input(state), origin={"kind": "tarball", "sha256": "6" * 64}, profile="twin")
+    artifact = with_origin(first, inputs, replace(OPTIONS, environment={"CC": "ccache gcc"}))
+    install_to(artifact, tmp_path / "out", quiet_ui)
+    manifest = load_manifest(tmp_path / "out/manifest.json")
+    assert manifest is not None
+    assert manifest["qemu"] == {"version": "10.2.2", "origin": {"kind": "tarball", "sha256": "6" * 64}}
+    assert manifest["profile"] == {"name": "twin"}
+    assert manifest["xen"] == {"version": "4.17", "kind": "system"}
+    assert manifest["environment"] == {"CC": "ccache gcc"}
+    assert manifest["outputs"] == first.manifest["outputs"]
+    assert load_manifest(first.path / "manifest.json") == first.manifest
+
+
 @contextmanager
 def failing_fsync(patch: pytest.MonkeyPatch, number: int) -> Iterator[None]:
     def fail(_: int) -> None:
@@ -167,12 +350,36 @@ def test_a_delivery_that_cannot_be_written_is_a_clear_error(
         install_to(artifact, tmp_path / "out", quiet_ui)
 
 
-def test_a_manifest_of_something_else_is_not_overwritten(state: StateDir, tmp_path: Path, quiet_ui: QuietUi) -> None:
-    (tmp_path / "manifest.json").write_text('{"name": "an extension for a browser"}')
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"name": "an extension for a browser"}',
+        '{"xenqemu": "x", "outputs": [1]}',
+        '{"xenqemu": "x", "outputs": [{"path": 1}]}',
+        '{"xenqemu": "x", "outputs": {}}',
+        '{"xenqemu": 1, "outputs": []}',
+        "[]",
+        "",
+    ],
+)
+def test_a_manifest_of_something_else_is_not_overwritten(
+    state: StateDir, tmp_path: Path, quiet_ui: QuietUi, content: str
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "manifest.json").write_text(content)
     with pytest.raises(UsageError, match="is not xenqemu's"):
-        install_to(keep(state, "a", FILES), tmp_path, quiet_ui)
-    assert "browser" in (tmp_path / "manifest.json").read_text()
-    assert not (tmp_path / "bin").exists()
+        install_to(keep(state, "a", FILES), out, quiet_ui)
+    assert files_of(out) == {"manifest.json": content}
+
+
+@given(JSON)
+def test_any_json_is_a_manifest_with_files_or_none(tmp_path_factory: pytest.TempPathFactory, document: Any) -> None:
+    path = tmp_path_factory.mktemp("manifest") / "manifest.json"
+    for content in (document, {"xenqemu": "0", "outputs": document}, {"xenqemu": "0", "outputs": [document]}):
+        path.write_text(json.dumps(content))
+        manifest = load_manifest(path)
+        assert manifest is None or all(isinstance(output["path"], str) for output in manifest["outputs"])
 
 
 def test_installing_as_part_of_xen(state: StateDir, tmp_path: Path, quiet_ui: QuietUi) -> None:

@@ -65,6 +65,14 @@ def test_a_header_that_does_not_compile_costs_nothing_but_a_line_in_the_log(buil
     compile_one(build, 1)
 
 
+def test_its_compilers_hold_the_lock_of_the_build(build: Path, tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+    guard = ("sh", "-c", f'echo held >> {seen}; exec "$@"', "guard")
+    made = precompile_header(tmp_path / "src", build, os.environ, tmp_path / "log", lambda *argv: (*guard, *argv))
+    assert made == 2
+    assert seen.read_text().splitlines() == ["held"] * 2
+
+
 def test_a_tree_without_the_header_is_left_alone(build: Path, tmp_path: Path) -> None:
     assert precompile_header(tmp_path, build, os.environ, tmp_path / "log") == 0
     assert not (build / "qemu").exists()

@@ -53,7 +53,6 @@ def test_a_build_leaves_program_data_log_and_manifest(state: StateDir, quiet_ui:
     tree = make_tree(state)
     before = snapshot(tree)
     artifact = build(fake_input(state), OPTIONS, state, quiet_ui)
-    assert not artifact.reused
     files = {path.relative_to(artifact.path).as_posix() for path in artifact.path.rglob("*") if path.is_file()}
     assert files == {
         "tree/bin/qemu-system-xen",
@@ -77,9 +76,20 @@ def test_a_second_build_is_the_same_artifact_and_runs_nothing(state: StateDir, q
     tree = make_tree(state)
     first = build(fake_input(state), OPTIONS, state, quiet_ui)
     again = build(fake_input(state), replace(OPTIONS, jobs=1, keep_build=True), state, quiet_ui)
-    assert again.reused
     assert again.path == first.path
     assert lines_of(tree / "control/configured") == 1
+
+
+def test_the_same_from_elsewhere_is_one_artifact_that_tells_of_each(state: StateDir, quiet_ui: QuietUi) -> None:
+    make_tree(state)
+    first = build(fake_input(state), OPTIONS, state, quiet_ui)
+    inputs = replace(fake_input(state), origin={"kind": "tarball"})
+    again = build(inputs, OPTIONS, state, quiet_ui)
+    assert again.path == first.path
+    assert again.manifest["qemu"]["origin"] == {"kind": "tarball"}
+    assert first.manifest["qemu"]["origin"] == {"kind": "directory", "location": "/somewhere"}
+    assert again.manifest["outputs"] == first.manifest["outputs"]
+    assert load_manifest(first.path / "manifest.json") == first.manifest
 
 
 def test_two_places_give_the_same_bytes(tmp_path: Path, quiet_ui: QuietUi) -> None:
@@ -257,7 +267,6 @@ def test_a_damaged_artifact_is_built_again(state: StateDir, quiet_ui: QuietUi) -
     first.binary.write_bytes(content[:100])
     assert find_artifact(first.key, state) is None
     again = build(fake_input(state), OPTIONS, state, quiet_ui)
-    assert not again.reused
     assert again.binary.read_bytes() == content
     (again.tree / "share/qemu/keymaps/de").unlink()
     assert find_artifact(first.key, state) is None
@@ -370,7 +379,7 @@ def test_the_dry_run_shows_the_command_that_the_build_runs(state: StateDir, quie
     inputs = fake_input(state)
     options = replace(OPTIONS, keep_build=True)
     key = artifact_key(inputs, options, identify_compiler(options))
-    command = configure_command(inputs, options, key)
+    command = configure_command(inputs, options, key, state)
     artifact = build(inputs, options, state, quiet_ui)
     assert artifact.key == key
     assert list(command[1:]) == (state.builds / key / "build/arguments").read_text().splitlines()

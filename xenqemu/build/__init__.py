@@ -4,6 +4,7 @@ from xenqemu.build.cache import CachedArtifact, list_artifacts, prune
 from xenqemu.build.compiler import identify_compiler
 from xenqemu.build.deliver import hold, install_into_xen, install_to
 from xenqemu.build.key import artifact_key
+from xenqemu.build.manifest import with_origin
 from xenqemu.build.model import Artifact, BuildInput, BuildOptions, Compiler, Layout, PatchRecord
 from xenqemu.build.stage import build, configure_command, find_artifact
 
@@ -25,4 +26,5 @@ __all__ = [
     "install_to",
     "list_artifacts",
     "prune",
+    "with_origin",
 ]

@@ -6,11 +6,12 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -70,6 +71,11 @@ def _by_use(state: StateDir) -> list[Path]:
     return sorted(_entries(state.artifacts), key=_last_used, reverse=True)
 
 
+def _entry(manifest: Mapping[str, Any], table: str, name: str) -> str:
+    found = manifest.get(table)
+    return str(found.get(name, "?")) if isinstance(found, dict) else "?"
+
+
 def list_artifacts(state: StateDir) -> tuple[CachedArtifact, ...]:
     """Return the finished artifacts, the most recently used first; damaged ones are left out."""
     found = []
@@ -81,9 +87,9 @@ def list_artifacts(state: StateDir) -> tuple[CachedArtifact, ...]:
         found.append(
             CachedArtifact(
                 key=path.name,
-                version=str(manifest.get("qemu", {}).get("version", "?")),
-                profile=str(manifest.get("profile", {}).get("name", "?")),
-                xen=str(manifest.get("xen", {}).get("version", "?")),
+                version=_entry(manifest, "qemu", "version"),
+                profile=_entry(manifest, "profile", "name"),
+                xen=_entry(manifest, "xen", "version"),
                 size=_size(path),
                 last_used=used,
             )

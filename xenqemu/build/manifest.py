@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import xenqemu
 from xenqemu.build.key import key_document
-from xenqemu.build.model import BuildInput, BuildOptions, Compiler, Flags
+from xenqemu.build.model import Artifact, BuildInput, BuildOptions, Compiler, Flags
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -98,6 +99,28 @@ def load_manifest(path: Path) -> dict[str, Any] | None:
         manifest = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return None
-    if not isinstance(manifest, dict) or "xenqemu" not in manifest or not isinstance(manifest.get("outputs"), list):
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("xenqemu"), str):
+        return None
+    outputs = manifest.get("outputs")
+    if not isinstance(outputs, list) or not all(map(_is_output, outputs)):
         return None
     return manifest
+
+
+def _is_output(entry: object) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get("path"), str)
+
+
+def with_origin(artifact: Artifact, inputs: BuildInput, options: BuildOptions) -> Artifact:
+    """Return `artifact` with a manifest that says how *this* run came by what it was made of.
+
+    An artifact serves every build with its key, and the key knows nothing of where a source came from, which Xen had
+    the libraries, or which launcher ran the compiler. What is kept has the words of whoever built it first; what is
+    delivered is to have those of the build that it is delivered for. Outputs and hashes stay as they are.
+    """
+    manifest = dict(artifact.manifest)
+    manifest["qemu"] = {**manifest["qemu"], "origin": dict(inputs.origin)}
+    manifest["profile"] = {**manifest["profile"], "name": inputs.profile}
+    manifest["xen"] = {**manifest["xen"], "kind": inputs.xen.origin}
+    manifest["environment"] = dict(options.environment)
+    return replace(artifact, manifest=manifest)

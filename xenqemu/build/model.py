@@ -182,7 +182,6 @@ class Artifact:
     key: str
     path: Path
     manifest: Mapping[str, Any]
-    reused: bool = False
 
     @property
     def tree(self) -> Path:

@@ -13,7 +13,7 @@ import os
 import shlex
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from xenqemu.build.model import Compiler
@@ -37,11 +37,18 @@ def precompiles(compiler: Compiler) -> bool:
     return len(compiler.argv) == 1 and program is not None and "gcc" in Path(program).resolve().name
 
 
-def precompile_header(source: Path, build: Path, environment: Mapping[str, str], log: Path) -> int:
+def precompile_header(
+    source: Path,
+    build: Path,
+    environment: Mapping[str, str],
+    log: Path,
+    guarded: Callable[..., tuple[str, ...]] = lambda *argv: argv,
+) -> int:
     """Precompile the recipe's header for each set of flags that the configured `build` uses; return how many.
 
-    `source` is QEMU's tree. A header that does not compile says so in `log` and is left out, and the files that it
-    was for are compiled as ever; so is everything when the tree has no such header.
+    `source` is QEMU's tree; `guarded` turns a command into one that holds the lock of the build directory, so that
+    a compiler which outlives a killed run is waited for. A header that does not compile says so in `log` and is left
+    out, and the files that it was for are compiled as ever; so is everything when the tree has no such header.
     """
     name = load_recipe().precompiled
     header = source / "include" / name
@@ -55,7 +62,7 @@ def precompile_header(source: Path, build: Path, environment: Mapping[str, str],
     made = 0
     for flags in _sets_of_flags(build):
         target = folder / f"{made}.gch"
-        argv = (*flags, "-x", "c-header", "-c", f"./{name}", "-o", str(target))
+        argv = guarded(*flags, "-x", "c-header", "-c", f"./{name}", "-o", str(target))
         made += stream(argv, lambda line: None, cwd=build, env=environment, log=log) == 0
     return made
 

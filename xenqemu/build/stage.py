@@ -20,7 +20,7 @@ from xenqemu.build.configure import configure_argv, configure_error, console_scr
 from xenqemu.build.environment import build_environment
 from xenqemu.build.install import stage_tree
 from xenqemu.build.key import artifact_key
-from xenqemu.build.manifest import MANIFEST, dump_manifest, load_manifest, make_manifest
+from xenqemu.build.manifest import MANIFEST, dump_manifest, load_manifest, make_manifest, with_origin
 from xenqemu.build.model import Artifact, BuildInput, BuildOptions, Compiler, Flags
 from xenqemu.build.precompile import precompile_header, precompiles
 from xenqemu.build.recipe import load_recipe
@@ -41,28 +41,30 @@ def lock_name(key: str) -> str:
 
 
 def find_artifact(key: str, state: StateDir) -> Artifact | None:
-    """Return the finished artifact with `key`, or None when there is none or a file of it is gone or cut short."""
+    """Return the finished artifact with `key`, or None when there is none or a file of it is gone or cut short.
+
+    Its manifest tells of the build that made it: see `manifest.with_origin`.
+    """
     path = state.artifacts / key
     manifest = load_manifest(path / MANIFEST)
     if manifest is None or manifest.get("key") != key:
         return None
     for output in manifest["outputs"]:
         try:
-            if (path / "tree" / output["path"]).stat().st_size != output["size"]:
+            if (path / "tree" / output["path"]).stat().st_size != output.get("size"):
                 return None
-        except OSError:
+        except (OSError, ValueError):
             return None
     with suppress(OSError):  # a shared cache may be readable only; whoever can write it prunes it
         (path / LAST_USED).touch()
-    return Artifact(key, path, manifest, reused=True)
+    return Artifact(key, path, manifest)
 
 
-def configure_command(inputs: BuildInput, options: BuildOptions, key: str) -> tuple[str, ...]:
-    """Return the command with which a build with `key` configures QEMU, without running it.
+def configure_command(inputs: BuildInput, options: BuildOptions, key: str, state: StateDir) -> tuple[str, ...]:
+    """Return the command with which a build with `key` in `state` configures QEMU, without running it.
 
     Raises `MissingError` without a compiler, `UsageError` for what configure cannot take.
     """
-    state = StateDir(inputs.tree.parent.parent)
     compiler = identify_compiler(options)
     hardening = hardening_flags(compiler, options, state)
     return configure_argv(inputs, options, compiler, hardening, state.builds / key / "build")
@@ -81,8 +83,9 @@ def _disk_full_is_an_error(path: Path) -> Iterator[None]:
 def build(inputs: BuildInput, options: BuildOptions, state: StateDir, ui: Ui) -> Artifact:
     """Configure, compile and keep the device model that `inputs` and `options` describe; return it.
 
-    An artifact with the same key is returned as it is (`reused`). Two runs that want the same build wait for one
-    another; one that was interrupted after its configure goes on where it stopped. The source tree is not written to.
+    An artifact with the same key is returned, with a manifest that tells of these inputs (`with_origin`). Two runs
+    that want the same build wait for one another; one that was interrupted after its configure goes on where it
+    stopped. The source tree is not written to.
 
     Raises `MissingError` (a compiler, a library, disk space), `BuildError` (configure, compile) and `UsageError`
     (flags or paths that QEMU's configure cannot take).
@@ -91,13 +94,12 @@ def build(inputs: BuildInput, options: BuildOptions, state: StateDir, ui: Ui) ->
         compiler = identify_compiler(options)
         key = artifact_key(inputs, options, compiler)
         found = find_artifact(key, state)
-        if found is not None:
-            return found
-        with state.lock(lock_name(key), ui):
-            found = find_artifact(key, state)
-            if found is not None:
-                return found
-            return _Run(key, inputs, options, compiler, state, ui).execute()
+        if found is None:
+            with state.lock(lock_name(key), ui):
+                found = find_artifact(key, state)  # another run may have built it meanwhile
+                if found is None:
+                    return _Run(key, inputs, options, compiler, state, ui).execute()
+        return with_origin(found, inputs, options)
 
 
 class _Run:
@@ -231,7 +233,7 @@ class _Run:
         recipe = load_recipe()
         argv = self._guarded(str(console_script("ninja")), "-C", str(self.build), *recipe.precompiled_needs)
         if stream(argv, lambda line: None, cwd=self.build, env=environment, log=self.log) == 0:
-            precompile_header(source_folder(self.build), self.build, environment, self.log)
+            precompile_header(source_folder(self.build), self.build, environment, self.log, self._guarded)
 
     def _compile(self, environment: dict[str, str]) -> None:
         if precompiles(self.compiler):
