@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,8 @@ import pytest
 
 from tests.unit.fake_qemu import write_checkout, write_fake_qemu
 from tests.unit.test_source_forms import obtained, pack
-from xenqemu.errors import EXIT_MISSING, EXIT_SOURCE
+from xenqemu.errors import EXIT_MISSING, EXIT_SOURCE, MissingError, SourceError
+from xenqemu.proc import CommandFailedError, Completed
 from xenqemu.state import StateDir
 
 # Prints the exit code and the message; anything that is no XenqemuError ends as a traceback.
@@ -114,3 +116,49 @@ def test_clones_that_cannot_be_written(tmp_path: Path, state: StateDir, locked: 
     locked.append(state.clones)
     said = refused(f"file://{tmp_path}/q@main", state)
     assert said.startswith(f"{EXIT_MISSING} the state directory cannot be used: {state.clones}")
+
+
+def raising(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("xenqemu.source.directory.import_once", fail)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "message"),
+    [
+        (OSError(28, "No space left on device", "/x"), MissingError, "no space left in"),
+        (OSError(30, "Read-only file system", "{state}/memo/x"), MissingError, "{state}/memo/x: Read-only file system"),
+        (OSError(13, "Denied", "{state}/tmp/x", None, "{state}/git"), MissingError, "{state}/git: Denied"),
+        (OSError(13, "Denied", "/elsewhere"), SourceError, "/elsewhere: Denied"),
+        (OSError(5, "Input/output error"), SourceError, "{source}: Input/output error"),
+    ],
+)
+def test_whose_fault_it_is(
+    error: OSError,
+    expected: type[Exception],
+    message: str,
+    tmp_path: Path,
+    state: StateDir,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write_fake_qemu(tmp_path / "q")
+    names = {"state": state.root, "source": tmp_path / "q"}
+    for attribute in ("filename", "filename2"):
+        if getattr(error, attribute) is not None:
+            setattr(error, attribute, str(getattr(error, attribute)).format(**names))
+    raising(error, monkeypatch)
+    with pytest.raises(expected, match=re.escape(message.format(**names))):
+        obtained(tmp_path / "q", state)
+
+
+def test_a_command_that_was_refused(tmp_path: Path, state: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_fake_qemu(tmp_path / "q")
+    raising(CommandFailedError(Completed(("git",), 128, "", "fatal: x: Permission denied\n")), monkeypatch)
+    with pytest.raises(SourceError, match=r"`git` failed: fatal: x: Permission denied"):
+        obtained(tmp_path / "q", state)
+    state.clones.mkdir()
+    monkeypatch.setattr(os, "access", lambda path, _: path != state.clones)
+    with pytest.raises(MissingError, match=re.escape(f"cannot be used: {state.clones}: Permission denied")):
+        obtained(tmp_path / "q", state)
