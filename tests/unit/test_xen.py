@@ -299,7 +299,6 @@ class TestDescribe:
         assert told["reasons"] == []
         assert told["libraries"][0]["soname"] == "libxenctrl.so.4.20"
         assert report.sdk is not None
-        assert xen.describe(report.sdk) == told
 
     def test_unusable(self, install: Path) -> None:
         shutil.rmtree(install / "usr/local/include")

@@ -154,6 +154,15 @@ class TestUnbuiltTree:
         monkeypatch.delenv("CC")
         assert xen.inspect(str(tree), state).sdk is None
 
+    def test_the_compiler_can_be_said(
+        self, tree: Path, state: StateDir, quiet_ui: Ui, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("CC", "gcc -O1")
+        xen.locate(str(tree), state, quiet_ui, build_libs=True, cc="gcc -O2")
+        assert "'CC=gcc -O2'" in next(state.xen.glob("*/build.log")).read_text()
+        assert xen.inspect(str(tree), state, "gcc -O2").sdk is not None
+        assert xen.inspect(str(tree), state).sdk is None
+
     def test_waits_for_another_run(
         self, tree: Path, state: StateDir, monkeypatch: pytest.MonkeyPatch, quiet_ui: Ui
     ) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from xenqemu.state import StateDir
     from xenqemu.ui import Ui
-    from xenqemu.xen.model import Layout, XenReport, XenSdk
+    from xenqemu.xen.model import XenReport, XenSdk
 
 __all__ = ["compile_flags", "describe", "inspect", "link_flags", "locate", "pkg_config_files"]
 
@@ -22,12 +22,13 @@ _HINT_TREE = "build its libraries with --build-xen-libs"
 _HINT_REBUILD = "remove {} and build again with --build-xen-libs"
 
 
-def inspect(where: str, state: StateDir | None = None) -> XenReport:
+def inspect(where: str, state: StateDir | None = None, cc: str | None = None) -> XenReport:
     """Return what there is of the Xen at `where`, usable or not; nothing is built.
 
     `where` is `system`, an installed prefix or DESTDIR such as xen-unstable/dist/install, or a Xen source tree. Of a
     tree dist/install counts first, the libraries that were built in place next, and then those that `locate` built
-    from the same content before, when `state` says where. Raises `MissingError` when `where` is no directory.
+    from the same content with the compiler `cc` before, when `state` says where. Raises `MissingError` when `where`
+    is no directory.
     """
     from xenqemu.errors import MissingError
     from xenqemu.xen import layout, libs
@@ -46,27 +47,35 @@ def inspect(where: str, state: StateDir | None = None) -> XenReport:
     in_tree = survey(layout.in_tree(path, where), _HINT_TREE)
     if in_tree.sdk:
         return in_tree
-    built = libs.find_built(path, state) if state else None
+    built = libs.find_built(path, state, cc) if state else None
     if built:
         return survey(layout.prefix(built, where, "tree"), _HINT_REBUILD.format(built.parent.parent))
     return installed if installed.libraries else in_tree
 
 
-def locate(where: str, state: StateDir, ui: Ui, *, build_libs: bool = False, jobs: int | None = None) -> XenSdk:
+def locate(
+    where: str,
+    state: StateDir,
+    ui: Ui,
+    *,
+    build_libs: bool = False,
+    jobs: int | None = None,
+    cc: str | None = None,
+) -> XenSdk:
     """Return the Xen at `where` (see `inspect`), usable for building QEMU.
 
-    With `build_libs` the libraries of a source tree that has none are built first, with `jobs` jobs, in a copy in
-    the state directory. Raises `MissingError` that names each header and library that is missing, and `BuildError`
-    when the libraries do not build.
+    With `build_libs` the libraries of a source tree that has none are built first, with `jobs` jobs and the compiler
+    `cc` (None: `CC` of the environment, or Xen's own choice), in a copy in the state directory. Raises `MissingError`
+    that names each header and library that is missing, and `BuildError` when the libraries do not build.
     """
     from xenqemu.errors import MissingError
     from xenqemu.xen import layout, libs
 
-    report = inspect(where, state)
+    report = inspect(where, state, cc)
     path = Path(where).expanduser().absolute()
     if report.sdk is None and build_libs and where != "system" and layout.is_tree(path):
-        libs.build(path, state, ui, jobs)
-        report = inspect(where, state)
+        libs.build(path, state, ui, jobs, cc)
+        report = inspect(where, state, cc)
     if report.sdk is not None:
         return report.sdk
     if not report.libraries and report.layout.origin == "tree":
@@ -97,27 +106,20 @@ def link_flags(sdk: XenSdk) -> tuple[str, ...]:
     return flags.link_flags(sdk)
 
 
-def describe(xen: XenReport | XenSdk) -> dict[str, Any]:
-    """Return `xen` as JSON has it: what `xenqemu xen info` prints of a report, a manifest of an SDK."""
-    from xenqemu.xen.model import XenSdk
-
-    where: Layout | XenSdk
-    missing: tuple[str, ...]
-    if isinstance(xen, XenSdk):
-        where, usable, missing, hint = xen, True, (), ""
-    else:
-        where, usable, missing, hint = xen.layout, xen.sdk is not None, xen.missing, xen.hint
+def describe(report: XenReport) -> dict[str, Any]:
+    """Return `report` as JSON has it: what `xenqemu xen info` prints."""
+    where = report.layout
     return {
         "location": where.location,
         "origin": where.origin,
-        "version": str(xen.version) if xen.version else None,
-        "usable": usable,
-        "reasons": list(missing),
-        "hint": hint,
+        "version": str(report.version) if report.version else None,
+        "usable": report.sdk is not None,
+        "reasons": list(report.missing),
+        "hint": report.hint,
         "include_dirs": [str(directory) for directory in where.include_dirs],
         "library_dirs": [str(directory) for directory in where.library_dirs],
         "libraries": [
             {"name": library.name, "soname": library.soname, "path": str(library.path), "sha256": library.sha256}
-            for library in xen.libraries
+            for library in report.libraries
         ],
     }

@@ -109,22 +109,27 @@ def _run(title: str, argv: list[str], where: Path, log: Path) -> None:
         raise BuildError("\n".join([f"{title} failed (exit {code}):", *last]), f"the whole log: {log}")
 
 
-def find_built(tree: Path, state: StateDir) -> Path | None:
-    """Return the `dist/install` that `build` made of `tree` before, or None; nothing is built."""
+def _compiler(cc: str | None) -> str:
+    return os.environ.get("CC", "") if cc is None else cc
+
+
+def find_built(tree: Path, state: StateDir, cc: str | None = None) -> Path | None:
+    """Return the `dist/install` that `build` made of `tree` with `cc` before, or None; nothing is built."""
     if not state.xen.is_dir():
         return None
-    copy = state.xen / _digest(tree, _sources(tree), os.environ.get("CC", ""))
+    copy = state.xen / _digest(tree, _sources(tree), _compiler(cc))
     return copy / "dist" / "install" if (copy / _DONE).exists() else None
 
 
-def build(tree: Path, state: StateDir, ui: Ui, jobs: int | None = None) -> Path:
+def build(tree: Path, state: StateDir, ui: Ui, jobs: int | None = None, cc: str | None = None) -> Path:
     """Build the libraries of the Xen source tree `tree` that QEMU needs and return the `dist/install` they are in.
 
     It happens in a copy in the state directory, named by the content of what takes part: `tree` is only read, a
     second call with the same content only looks, an interrupted one is taken up. `jobs` defaults to the number of
-    CPUs. Raises `MissingError` for missing programs, `BuildError` when Xen's configure or make fails.
+    CPUs, `cc` (a command as words) to `CC` of the environment and then to what Xen chooses. Raises `MissingError` for
+    missing programs, `BuildError` when Xen's configure or make fails.
     """
-    compiler = os.environ.get("CC", "")
+    compiler = _compiler(cc)
     sources = _sources(tree)
     key = _digest(tree, sources, compiler)
     copy = state.xen / key
