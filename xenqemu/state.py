@@ -7,6 +7,7 @@ files are replaced whole, folders are renamed into place, and what is built in p
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import shutil
@@ -107,6 +108,32 @@ class StateDir:
             yield
         finally:
             lock.release()
+
+    @contextmanager
+    def using(self, ui: Ui) -> Iterator[None]:
+        """Take part in using the directory, with others who do; nothing is pruned for as long as this context lasts.
+
+        Everything here is found by its name and used some time later (a tree is checked out, then compiled): whoever
+        prepares or builds is in this context from the first look to the last.
+        """
+        with self._in_use(fcntl.LOCK_SH, "waiting for `xenqemu cache prune` to end", ui):
+            yield
+
+    @contextmanager
+    def alone(self, ui: Ui) -> Iterator[None]:
+        """Have the directory alone: wait until nobody is `using` it, saying so, and let nobody begin."""
+        with self._in_use(fcntl.LOCK_EX, f"waiting for other runs of xenqemu to end, which use {self.root}", ui):
+            yield
+
+    @contextmanager
+    def _in_use(self, kind: int, waiting: str, ui: Ui) -> Iterator[None]:
+        with (self.root / "locks" / "in-use").open("ab") as file:
+            try:
+                fcntl.flock(file, kind | fcntl.LOCK_NB)
+            except BlockingIOError:
+                ui.note(waiting)
+                fcntl.flock(file, kind)
+            yield
 
     @contextmanager
     def scratch(self, prefix: str) -> Iterator[Path]:

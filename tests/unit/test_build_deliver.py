@@ -35,7 +35,7 @@ from xenqemu.build import (
 )
 from xenqemu.build.hardening import inspect_elf
 from xenqemu.build.manifest import dump_manifest, list_outputs, load_manifest
-from xenqemu.build.stage import COMMIT, LAST_USED, lock_name
+from xenqemu.build.stage import COMMIT, FAMILY_LOCK, LAST_USED, lock_name
 from xenqemu.errors import BuildError, MissingError, UsageError
 from xenqemu.state import StateDir
 from xenqemu.ui import PlainUi, QuietUi
@@ -466,6 +466,36 @@ def test_prune_removes_what_nothing_refers_to(state: StateDir, quiet_ui: QuietUi
     prune(state, everything=True)
     assert not list(state.builds.iterdir())
     assert not state.downloads.exists()
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_prune_waits_for_a_run_and_removes_nothing_under_it(
+    state: StateDir, capsys: pytest.CaptureFixture[str], everything: bool
+) -> None:
+    places = [state.trees / "c9", state.git, state.xen / "key", state.downloads, state.root / "clones"]
+    thread = threading.Thread(target=lambda: prune(state, everything=everything, ui=PlainUi()))
+    with state.using(PlainUi()):
+        for place in places:  # as a run makes them, before anything refers to them
+            place.mkdir(parents=True)
+        thread.start()
+        thread.join(0.3)
+        assert thread.is_alive()
+        assert all(place.is_dir() for place in places)
+    thread.join(20)
+    assert "waiting for other runs of xenqemu to end" in capsys.readouterr().err
+    assert not places[0].exists()
+    assert [place.exists() for place in places[1:]] == [not everything] * 4
+
+
+def test_prune_leaves_a_build_that_a_killed_runs_compilers_write_to(state: StateDir) -> None:
+    build = state.builds / "orphaned"
+    build.mkdir(parents=True)
+    with (build / FAMILY_LOCK).open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        prune(state, everything=True)
+        assert build.is_dir()
+    prune(state, everything=True)
+    assert not build.exists()
 
 
 def test_prune_leaves_what_is_in_use(state: StateDir, quiet_ui: QuietUi) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -82,6 +85,53 @@ def test_a_lock_that_is_held_is_waited_for_and_that_is_said(
     thread.join(20)
     assert order == ["first", "second"]
     assert "waiting for another xenqemu" in capsys.readouterr().err
+
+
+def test_users_share_the_directory_and_one_alone_waits_for_them(
+    state: StateDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    order: list[str] = []
+
+    def alone() -> None:
+        with state.alone(PlainUi()):
+            order.append("alone")
+
+    with state.using(PlainUi()), state.using(PlainUi()):
+        thread = threading.Thread(target=alone)
+        thread.start()
+        thread.join(0.3)
+        order.append("users")
+    thread.join(20)
+    assert order == ["users", "alone"]
+    assert capsys.readouterr().err.count("waiting for other runs of xenqemu to end") == 1
+
+
+def test_nobody_begins_while_one_is_alone(state: StateDir, capsys: pytest.CaptureFixture[str]) -> None:
+    order: list[str] = []
+
+    def use() -> None:
+        with state.using(PlainUi()):
+            order.append("user")
+
+    with state.alone(PlainUi()):
+        thread = threading.Thread(target=use)
+        thread.start()
+        thread.join(0.3)
+        order.append("alone")
+    thread.join(20)
+    assert order == ["alone", "user"]
+    assert "waiting for `xenqemu cache prune`" in capsys.readouterr().err
+
+
+def test_a_killed_user_is_nobody(state: StateDir) -> None:
+    program = (
+        "import os, signal, sys; from pathlib import Path; from xenqemu.state import StateDir;"
+        "from xenqemu.ui import QuietUi; context = StateDir(Path(sys.argv[1])).using(QuietUi());"
+        "context.__enter__(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert subprocess.run([sys.executable, "-c", program, state.root], check=False).returncode == -signal.SIGKILL
+    with state.alone(PlainUi()):
+        pass
 
 
 def test_the_layout_is_below_the_root(state: StateDir) -> None:

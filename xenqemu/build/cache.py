@@ -16,8 +16,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from xenqemu.build.manifest import MANIFEST, load_manifest
-from xenqemu.build.stage import COMMIT, LAST_USED, lock_name
+from xenqemu.build.stage import COMMIT, FAMILY_LOCK, LAST_USED, lock_name
 from xenqemu.state import StateDir
+from xenqemu.ui import QuietUi, Ui
 
 # Scratch folders live for minutes; a day later they are those of killed runs.
 _SCRATCH_AGE = timedelta(days=1)
@@ -98,16 +99,27 @@ def list_artifacts(state: StateDir) -> tuple[CachedArtifact, ...]:
 
 
 def prune(
-    state: StateDir, *, keep: int | None = None, older_than: timedelta | None = None, everything: bool = False
+    state: StateDir,
+    *,
+    keep: int | None = None,
+    older_than: timedelta | None = None,
+    everything: bool = False,
+    ui: Ui | None = None,
 ) -> int:
     """Remove what is not needed and return the bytes that this freed.
 
     Artifacts beyond the `keep` most recently used ones, and those not used for `older_than`, go; so do the build
     folders of finished builds and of those that nobody went on with for `older_than` (None: a week), work trees that
     no other build refers to, and what killed runs left in `tmp`.
-    With `everything` unfinished builds, downloads, the object store and all other derived things go as well. What
-    another run is using at the moment stays.
+    With `everything` unfinished builds, downloads, the object store and all other derived things go as well.
+    Runs that prepare or build (`StateDir.using`) are waited for, which `ui` is told; an artifact that is being
+    delivered and a build directory in which a killed run's compilers still work stay.
     """
+    with state.alone(ui or QuietUi()):
+        return _prune(state, keep, older_than, everything)
+
+
+def _prune(state: StateDir, keep: int | None, older_than: timedelta | None, everything: bool) -> int:
     now = time.time()
     freed = 0
     for number, path in enumerate(_by_use(state)):
@@ -118,7 +130,7 @@ def prune(
         stale = now - _last_used(path) > (_BUILD_AGE if older_than is None else older_than).total_seconds()
         if everything or stale or (state.artifacts / path.name).exists():
             with _free(lock_name(path.name), state) as free:
-                freed += _remove(path, state) if free else 0
+                freed += _remove(path, state) if free and not _has_orphans(path) else 0
     referenced = {_commit_of(path) for path in _entries(state.builds)}
     for path in _entries(state.trees):
         if path.name not in referenced:
@@ -137,7 +149,22 @@ def _remove_derived(state: StateDir, *, busy: bool) -> int:
     with _free("import", state) as free:  # held by a run that fetches or imports a source
         if busy or not free:
             return 0
-        return sum(_remove(path, state) for path in (state.downloads, state.apt, state.memo, state.xen, state.git))
+        return sum(
+            _remove(path, state)
+            for path in (state.downloads, state.apt, state.memo, state.xen, state.clones, state.git)
+        )
+
+
+def _has_orphans(build: Path) -> bool:
+    """Whether processes of a killed run still work in the folder `build`; they hold its family.lock (`stage`)."""
+    try:
+        with (build / FAMILY_LOCK).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _commit_of(build: Path) -> str:

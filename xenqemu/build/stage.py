@@ -32,6 +32,7 @@ from xenqemu.ui import Ui
 LAST_USED = "last-used"
 COMMIT = "commit"
 STAMP = "configured.json"
+FAMILY_LOCK = "family.lock"
 _ORPHAN_SECONDS = 120
 
 
@@ -174,11 +175,11 @@ class _Run:
         """
         if shutil.which("flock") is None:
             return argv
-        return ("flock", "--no-fork", str(self.work / "family.lock"), *argv)
+        return ("flock", "--no-fork", str(self.work / FAMILY_LOCK), *argv)
 
     def _wait_for_orphans(self) -> None:
         """Wait until no process of an earlier, killed run works in the build directory."""
-        with (self.work / "family.lock").open("ab") as file:
+        with (self.work / FAMILY_LOCK).open("ab") as file:
             deadline = time.monotonic() + _ORPHAN_SECONDS
             said = False
             while True:
