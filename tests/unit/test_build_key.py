@@ -317,6 +317,42 @@ def test_hardening_is_what_the_compiler_takes_and_is_asked_once(state: StateDir,
     assert len(calls.read_text()) == count
 
 
+@pytest.fixture(scope="module")
+def probed(tmp_path_factory: pytest.TempPathFactory) -> StateDir:
+    """A state directory that remembers what the compiler can do."""
+    return StateDir(tmp_path_factory.mktemp("probed")).create()
+
+
+@pytest.mark.parametrize(
+    ("cflags", "off"),
+    [
+        ("-O1 -g", None),
+        ("-ftrivial-auto-var-init=uninitialized", "zero-initialised-variables"),
+        ("-ftrivial-auto-var-init=zero", None),
+        ("-fcf-protection=none", "control-flow-protection"),
+        ("-fno-stack-protector", "stack-protector"),
+        ("-fno-stack-clash-protection", "stack-clash-protection"),
+        ("-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=0", "fortify"),
+        ("-D_FORTIFY_SOURCE_OF_OURS", None),
+    ],
+)
+def test_what_the_user_switches_off_is_not_claimed(probed: StateDir, cflags: str, off: str | None) -> None:
+    compiler = Compiler(("gcc",), {})
+    plain = hardening_flags(compiler, OPTIONS, probed)
+    assert {"zero-initialised-variables", "fortify", "stack-protector"} <= set(plain.features)
+    chosen = hardening_flags(compiler, replace(OPTIONS, environment={"CFLAGS": cflags}), probed)
+    assert set(plain.features) - set(chosen.features) == ({off} if off else set())
+    assert chosen.compile == plain.compile
+
+
+def test_flags_in_the_compilers_command_are_probed_with_it(state: StateDir, tmp_path: Path) -> None:
+    refuse = 'case "$*" in *old*auto-var-init*) exit 1 ;; esac'
+    argv = (_script(tmp_path / "cc", f'{refuse}\nexec {shutil.which("gcc")} "$@"'),)
+    assert "zero-initialised-variables" in hardening_flags(Compiler(argv, {}), OPTIONS, state).features
+    flagged = Compiler((*argv, "-Dold"), {})
+    assert "zero-initialised-variables" not in hardening_flags(flagged, OPTIONS, state).features
+
+
 @pytest.mark.parametrize(
     ("said", "message"),
     [("fatal error: stdio.h: No such file", "cannot build a program: fatal"), ("No space left on device", "no space")],

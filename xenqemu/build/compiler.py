@@ -95,6 +95,9 @@ def _digest(compiler: Compiler, entries: tuple[HardeningFlag, ...]) -> str:
 def hardening_flags(compiler: Compiler, options: BuildOptions, state: StateDir) -> Flags:
     """Return the hardening that `compiler` can do, asked of it once and remembered by its identity.
 
+    Its `features` are without those that the user's CFLAGS, which come last, switch off: not all of them can be read
+    off a program (zeroed variables), so that the manifest's list is what tells.
+
     Raises `MissingError` when it cannot even build an empty program, which is what a missing C library looks like.
     """
     entries = load_recipe().hardening
@@ -113,8 +116,21 @@ def hardening_flags(compiler: Compiler, options: BuildOptions, state: StateDir) 
         compile=tuple(flag for entry in chosen.values() for flag in entry.compile),
         link=tuple(flag for entry in chosen.values() for flag in entry.link),
         configure=tuple(flag for entry in chosen.values() for flag in entry.configure),
-        features=tuple(chosen),
+        features=tuple(name for name, entry in chosen.items() if not _overruled(entry, options)),
     )
+
+
+def _overruled(entry: HardeningFlag, options: BuildOptions) -> bool:
+    """Whether the user's CFLAGS undo a flag of `entry`: another value of the same switch, or its `no-` form."""
+    words = flag_words(options.environment, "CFLAGS")
+    # What configure switches on (-fstack-protector-strong) has the name of its feature.
+    undone = {f"-fno-{entry.feature}", *(f"-fno-{flag[2:].partition('=')[0]}" for flag in entry.compile)}
+    macros = tuple(f"-{kind}{flag[2:].partition('=')[0]}" for flag in entry.compile if flag[1] in "DU" for kind in "DU")
+    for flag in entry.compile:
+        switch = flag.partition("=")[0]
+        if any(word.partition("=")[0] in (switch, *macros) and word not in entry.compile for word in words):
+            return True
+    return not undone.isdisjoint(words)
 
 
 def _try(compiler: Compiler, flags: tuple[str, ...], env: Mapping[str, str], state: StateDir) -> str | None:
