@@ -89,12 +89,19 @@ def plan_build(request: BuildRequest, state: StateDir, ui: Ui) -> BuildPlan:
     Raises what the stages before the build raise.
     """
     from xenqemu import xen
-    from xenqemu.build import artifact_key, find_artifact, identify_compiler
+    from xenqemu.build import artifact_key, find_artifact, identify_compiler, with_origin
     from xenqemu.target.flags import configure_arguments
 
     compiler = identify_compiler(request.options)
     prepared = prepare_sources(request.qemu, request.profile, state, ui)
-    sdk = xen.locate(request.xen, state, ui, build_libs=request.build_xen_libs, jobs=request.options.jobs)
+    sdk = xen.locate(
+        request.xen,
+        state,
+        ui,
+        build_libs=request.build_xen_libs,
+        jobs=request.options.jobs,
+        cc=request.options.cc,
+    )
     inputs = BuildInput(
         tree=state.trees / prepared.target.commit,
         commit=prepared.target.commit,
@@ -113,7 +120,8 @@ def plan_build(request: BuildRequest, state: StateDir, ui: Ui) -> BuildPlan:
     key = artifact_key(inputs, request.options, compiler)
     if ui.verbose:
         ui.note(f"artifact {key}")
-    return BuildPlan(request, inputs, key, find_artifact(key, state))
+    found = find_artifact(key, state)
+    return BuildPlan(request, inputs, key, found and with_origin(found, inputs, request.options))
 
 
 def carry_out(plan: BuildPlan, state: StateDir, ui: Ui) -> Artifact:

@@ -22,6 +22,8 @@ from xenqemu import resources
 from xenqemu.cli import main as entry
 from xenqemu.cli.main import _run as run_cli
 from xenqemu.errors import BuildError, XenqemuError
+from xenqemu.state import StateDir
+from xenqemu.ui import PlainUi
 
 MESON = "project('qemu', ['c'])\n"
 
@@ -257,6 +259,31 @@ def test_the_cache_is_listed_and_pruned(build: list[str], project: Path, capsys:
     assert run_cli(["cache", "prune", "--json"]) == 0
     assert "freed_bytes" in json.loads(capsys.readouterr().out)
     assert list((project / "state/artifacts").iterdir()) == []
+
+
+def test_the_same_content_in_another_form_says_where_it_came_from(
+    build: list[str], qemu: Path, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_cli(build) == 0
+    assert json.loads(Path("dist/manifest.json").read_text())["qemu"]["origin"]["kind"] == "directory"
+    git("init", "--quiet", cwd=qemu)
+    git("add", "--all", "--force", cwd=qemu)
+    git("commit", "--quiet", "--message", "import", cwd=qemu)
+    assert run_cli(build) == 0
+    assert "nothing to do" in capsys.readouterr().err
+    assert json.loads(Path("dist/manifest.json").read_text())["qemu"]["origin"]["kind"] == "checkout"
+
+
+def test_a_prune_waits_for_a_build(build: list[str], project: Path, quiet_ui: PlainUi) -> None:
+    assert run_cli(build) == 0
+    command = [sys.executable, "-c", "from xenqemu.cli.main import main; main()", "cache", "prune", "--all"]
+    with StateDir(project / "state").using(quiet_ui):
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        assert process.stderr is not None
+        assert "waiting for other runs of xenqemu" in process.stderr.readline()
+        assert list((project / "state/artifacts").iterdir())
+    assert process.wait() == 0
+    assert not list((project / "state/artifacts").glob("*"))
 
 
 def test_a_xen_is_described_usable_or_not(project: Path, fake_xen: Path, capsys: pytest.CaptureFixture[str]) -> None:

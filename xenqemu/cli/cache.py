@@ -48,8 +48,8 @@ def prune(keep: int, everything: bool, as_json: bool) -> None:
     """Remove old artifacts, abandoned builds and trees that nothing refers to; never what a run is using."""
     from xenqemu.build import prune as prune_state
 
-    context = session()
-    freed = prune_state(context.state, keep=0 if everything else keep, everything=everything)
+    context = session(using=False)
+    freed = prune_state(context.state, keep=0 if everything else keep, everything=everything, ui=context.ui)
     if as_json:
         print_json({"freed_bytes": freed})
     else:

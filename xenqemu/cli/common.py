@@ -30,13 +30,21 @@ class Session:
     ui: Ui
 
 
-def session(options: Mapping[str, Value] | None = None, *, create: bool = True) -> Session:
-    """Return the session for the current command; `options` are its own settings by name."""
-    context = click.get_current_context().find_root().obj or {}
-    given = {"state-dir": context.get("state_dir") or None, **(options or {})}
-    settings = resolve(given)
-    state = StateDir(settings.state_dir)
-    return Session(settings, state.create() if create else state, _ui(context))
+def session(options: Mapping[str, Value] | None = None, *, create: bool = True, using: bool = True) -> Session:
+    """Return the session for the current command; `options` are its own settings by name.
+
+    The state directory is made (unless `create` is off) and in use until the command ends (unless `using` is off), so
+    that nothing in it is pruned meanwhile.
+    """
+    current = click.get_current_context()
+    root = current.find_root().obj or {}
+    settings = resolve({"state-dir": root.get("state_dir") or None, **(options or {})})
+    state, ui = StateDir(settings.state_dir), _ui(root)
+    if create:
+        state.create()
+        if using:
+            current.with_resource(state.using(ui))
+    return Session(settings, state, ui)
 
 
 def _ui(context: Mapping[str, bool]) -> Ui:
