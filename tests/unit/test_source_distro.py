@@ -188,7 +188,16 @@ def test_an_index_that_another_key_signed(served: FakeArchive, archive: Archive,
 def test_an_index_that_was_changed(served: FakeArchive, archive: Archive, state: StateDir) -> None:
     sources = served.root / "dists/unstable/main/source/Sources"
     sources.write_text(sources.read_text().replace("10.2.2", "10.2.9"))
-    assert str(got("distro:10.2", state).version) == "10.2.1"
+    ui = Told()
+    assert str(got("distro:10.2", state, ui).version) == "10.2.1"
+    (warning,) = ui.warnings
+    assert "left out, as its index cannot be used: " in warning
+
+
+def test_suites_that_the_archive_does_not_have_are_no_news(archive: Archive, state: StateDir) -> None:
+    ui = Told()
+    got("distro:10.2", state, ui)
+    assert ui.warnings == []
 
 
 @pytest.mark.parametrize("broken", ["foreign", "gone", "unsigned"])

@@ -26,6 +26,8 @@ from xenqemu.state import StateDir, write_atomic
 from xenqemu.ui import Ui
 
 _HELPER = "/usr/lib/apt/apt-helper"
+# What apt says of a suite that the archive does not have (over http, and in a folder), and we of somebody else's.
+_ABSENT = re.compile(r"404|does not have a Release file|File not found|is an archive of")
 # An index this young (seconds) is not asked for again, unless a refresh is.
 _FRESH = 3600.0
 # What is taken over of the machine's `Acquire` settings (apt.conf(5)): how to reach a server. Everything else there
@@ -325,6 +327,9 @@ def _fetch(
             f"the package archive cannot be read: {problems[0]}",
             "check the network and /etc/apt; or name a tarball, a checkout or a git URL with --qemu",
         )
+    left_out = [problem for problem in problems if not _ABSENT.search(problem)]
+    for problem in left_out:
+        ui.warn(f"left out, as its index cannot be used: {problem}")
     tried: set[tuple[str, str]] = set()
     for apt, listed in _candidates(package, apts, wanted):
         if (apt.mirror.uri, listed.version) in tried:
@@ -340,4 +345,7 @@ def _fetch(
         raise SourceError(
             f"the package archive lists {what} but does not serve it", "try again later, or another series"
         )
-    raise SourceError(f"the package archive has no {what} (asked: {asked})", "name another series, or another source")
+    others = f"; {len(left_out)} could not be used, see above" if left_out else ""
+    raise SourceError(
+        f"the package archive has no {what} (asked: {asked}{others})", "name another series, or another source"
+    )
