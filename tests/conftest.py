@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 from pathlib import Path
 
@@ -12,6 +13,10 @@ from xenqemu.state import StateDir
 from xenqemu.ui import QuietUi
 
 pytest_plugins = ["pytester"]
+
+# A shell starts what it runs in the background with SIGINT ignored, and children inherit that: the tests that
+# interrupt a run would then wait for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _skips_fail() -> bool:
