@@ -17,7 +17,7 @@ from xenqemu.series.check import CheckReport, check_series
 from xenqemu.series.model import PatchedTree
 from xenqemu.series.worktree import RefreshedTopic
 from xenqemu.source.model import QemuSource, QemuTree
-from xenqemu.state import StateDir
+from xenqemu.state import StateDir, why_not_writable
 from xenqemu.target.profile import Profile, load_profile
 from xenqemu.target.tree import TargetTree, add_target
 from xenqemu.ui import Ui
@@ -44,8 +44,9 @@ class Destination:
     def check(self) -> None:
         """Raise `UsageError` when nothing can be put there: better before a build than after it."""
         folder = self.out or self.destdir
-        if folder is not None and folder.exists() and not folder.is_dir():
-            raise UsageError(f"{folder} is there and is no folder", "name another place for the result")
+        reason = "" if folder is None else why_not_writable(folder)
+        if reason:
+            raise UsageError(f"the result cannot be put into {folder}: {reason}", "name another place for it")
 
 
 @dataclass(frozen=True)

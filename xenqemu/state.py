@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -127,13 +128,27 @@ class StateDir:
 
     @contextmanager
     def _in_use(self, kind: int, waiting: str, ui: Ui) -> Iterator[None]:
-        with (self.root / "locks" / "in-use").open("ab") as file:
+        path = self.root / "locks" / "in-use"
+        try:
+            # A lock needs no right to write, which a colleague's file may not give.
+            file = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise MissingError(
+                f"the state directory {self.root} cannot be used: {path}: {error.strerror}",
+                "choose another with --state-dir or XENQEMU_STATE_DIR",
+            ) from error
+        try:
             try:
                 fcntl.flock(file, kind | fcntl.LOCK_NB)
             except BlockingIOError:
                 ui.note(waiting)
                 fcntl.flock(file, kind)
+            except OSError as error:
+                if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                    raise  # a file system without locks is used without
             yield
+        finally:
+            os.close(file)
 
     @contextmanager
     def scratch(self, prefix: str) -> Iterator[Path]:
@@ -160,6 +175,20 @@ class StateDir:
         except (OSError, ValueError):
             return None
         return facts if isinstance(facts, dict) else None
+
+
+def why_not_writable(path: Path) -> str:
+    """Return why the folder `path`, or what it would be made in, cannot be written; empty when it can."""
+    folder = path.absolute()
+    while not os.path.lexists(folder) and folder != folder.parent:
+        folder = folder.parent
+    # Not Path.is_dir(): what may not be looked at is to be told from what is no folder.
+    try:
+        if not stat.S_ISDIR(os.stat(folder).st_mode):  # noqa: PTH116
+            return f"{folder} is no folder"
+    except OSError as error:
+        return f"{folder}: {error.strerror}"
+    return "" if os.access(folder, os.W_OK | os.X_OK) else f"{folder} is not writable"
 
 
 def write_atomic(path: Path, content: bytes, mode: int = 0o644) -> None:

@@ -144,7 +144,9 @@ def test_settings_come_from_the_project(build: list[str], project: Path, capsys:
         (["--cc", "no-such-cc"], 5, "no-such-cc"),
         (["--prefix", "relative"], 2, "relative"),
         (["--prefix", "/usr", "--out", "x"], 2, "--out goes without --prefix"),
-        (["--out", "tiny.toml"], 2, "tiny.toml is there and is no folder"),
+        (["--out", "tiny.toml"], 2, "tiny.toml is no folder"),
+        (["--out", "tiny.toml/below"], 2, "tiny.toml is no folder"),
+        (["--destdir", "tiny.toml/below"], 2, "tiny.toml is no folder"),
     ],
 )
 def test_bad_input_has_its_message_and_code(
@@ -284,6 +286,13 @@ def test_a_prune_waits_for_a_build(build: list[str], project: Path, quiet_ui: Pl
         assert list((project / "state/artifacts").iterdir())
     assert process.wait() == 0
     assert not list((project / "state/artifacts").glob("*"))
+
+
+def test_a_state_directory_whose_lock_cannot_be_had_is_named(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "state/locks").mkdir(parents=True)
+    (project / "state/locks/in-use").symlink_to(project / "tiny.toml" / "x")
+    assert run_cli(["cache", "list"]) == 5
+    assert "cannot be used" in capsys.readouterr().err
 
 
 def test_a_xen_is_described_usable_or_not(project: Path, fake_xen: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -244,7 +244,25 @@ def test_an_export_replaces_an_earlier_one_and_nothing_else(
     export_series(patched.base, patched.commit, folder, state)
     (folder / "README").touch()
     export_series(patched.base, patched.patches[0].commit, folder, state)
-    assert sorted(path.name for path in folder.iterdir()) == ["0001-meson-ten-in-words.patch", "README", "series"]
-    (folder / "series").unlink()
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *(".xenqemu-export", "0001-meson-ten-in-words.patch", "README", "series")
+    ]
+
+
+def test_a_distributions_own_patches_are_safe(patched: PatchedTree, state: StateDir, tmp_path: Path) -> None:
+    folder = tmp_path / "debian/patches"
+    folder.mkdir(parents=True)
+    (folder / "series").write_text("my-fix.patch\n")
+    (folder / "my-fix.patch").write_text("fix\n")
+    before = snapshot(folder)
     with pytest.raises(UsageError, match="something else"):
         export_series(patched.base, patched.commit, folder, state)
+    assert snapshot(folder) == before
+
+
+def test_places_that_cannot_be_written_are_named(patched: PatchedTree, state: StateDir, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="cannot be written: Not a directory"):
+        export_series(patched.base, patched.commit, tmp_path / "file/x", state)
+    with pytest.raises(UsageError, match="cannot be written: "):
+        checkout_series("patched", patched.commit, patched.version, tmp_path / "file/x", state)

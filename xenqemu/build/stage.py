@@ -171,11 +171,12 @@ class _Run:
         """Return `argv` as a command whose whole family of processes holds the lock of the build directory.
 
         A killed xenqemu takes its child along (`proc.stream`), but not the child's children: the meson that
-        configure's shell runs, ninja's compilers. `flock --no-fork` hands the lock down to all of them.
+        configure's shell runs, ninja's compilers. `flock --no-fork` hands the lock down to all of them,
+        shared: a compiler server that one command started keeps it, and must not keep the next command waiting.
         """
         if shutil.which("flock") is None:
             return argv
-        return ("flock", "--no-fork", str(self.work / FAMILY_LOCK), *argv)
+        return ("flock", "--shared", "--no-fork", str(self.work / FAMILY_LOCK), *argv)
 
     def _wait_for_orphans(self) -> None:
         """Wait until no process of an earlier, killed run works in the build directory."""

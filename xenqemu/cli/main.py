@@ -102,7 +102,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _bug(arguments: list[str], error: Exception) -> int:
     if "--debug" in arguments:
         traceback.print_exception(error)
-    hint = "this is a bug in xenqemu; run again with --debug for the traceback and report it"
+    hint = "this is a bug in xenqemu; run again as `xenqemu --debug ...` for the traceback and report it"
     return _fail(arguments, EXIT_BUG, f"{type(error).__name__}: {error}", hint)
 
 

@@ -9,7 +9,6 @@ import platform
 import re
 import shlex
 import shutil
-import stat
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -21,7 +20,7 @@ from xenqemu import proc
 from xenqemu.doctor.model import Requirement
 from xenqemu.environment import probe_environment
 from xenqemu.errors import MissingError
-from xenqemu.state import StateDir
+from xenqemu.state import StateDir, why_not_writable
 
 _VERSION = re.compile(r"(?<![\w.])v?(\d+(?:\.\d+)+)")
 _PROGRAM = b'#include <stdio.h>\nint main(void) { return puts("42") < 0; }\n'
@@ -133,14 +132,10 @@ def _check_python_package(requirement: Requirement, state: StateDir) -> str:
 
 
 def _check_disk(requirement: Requirement, state: StateDir) -> str:
-    folder = state.root
-    while not os.path.lexists(folder) and folder != folder.parent:
-        folder = folder.parent
-    # Not Path.is_dir(): what may not be looked at is to be told from what is no folder.
-    if not stat.S_ISDIR(os.stat(folder).st_mode):  # noqa: PTH116
-        raise _NotFoundError(f"the state directory {state.root} cannot be written: {folder} is no folder")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise _NotFoundError(f"the state directory {state.root} cannot be written: {folder} is not writable")
+    reason = why_not_writable(state.root)
+    if reason:
+        raise _NotFoundError(f"the state directory {state.root} cannot be written: {reason}")
+    folder = next(path for path in (state.root.absolute(), *state.root.absolute().parents) if path.exists())
     free = shutil.disk_usage(folder).free / 2**30
     if requirement.minimum is not None and free < float(str(requirement.minimum)):
         raise _NotFoundError(f"{free:.1f} GiB free in {state.root}, needed: {requirement.minimum} GiB")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import tempfile
 from collections.abc import Iterator
@@ -75,11 +76,19 @@ def checkout_series(ref_kind: str, commit: str, version: Version, folder: Path, 
 
     `ref_kind` is the kind under which `GitStore.keep` keeps `commit`. Raises `UsageError` when `folder` is there.
     """
-    from git import Repo
-
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is there already", "give a folder that does not exist")
-    store = GitStore.open(state)
+    try:
+        return _make_work_tree(ref_kind, commit, version, folder, GitStore.open(state))
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UsageError(f"{folder} cannot be written: {error.strerror}", "give another folder") from error
+
+
+def _make_work_tree(ref_kind: str, commit: str, version: Version, folder: Path, store: GitStore) -> Path:
+    from git import Repo
+
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
         work_tree = Path(scratch) / folder.name

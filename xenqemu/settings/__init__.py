@@ -106,9 +106,10 @@ def resolve(
 ) -> Settings:
     """Return every setting with the value that wins.
 
-    `options` are those of the command line (None: not given). `environment`, `project` and `user` (the folders where
-    `xenqemu.toml` may be) default to the process's environment, the current folder and the platform's configuration
-    folder. Raises `UsageError` for a file that cannot be read, an unknown name or a value of the wrong type.
+    `options` are those of the command line; None, or empty as an unset shell variable leaves it, is not given.
+    `environment`, `project` and `user` (the folders where `xenqemu.toml` may be) default to the process's environment,
+    the current folder and the platform's configuration folder. Raises `UsageError` for a file that cannot be read, an
+    unknown name or a value of the wrong type.
     """
     environment = os.environ if environment is None else environment
     if user is None:
@@ -123,7 +124,7 @@ def resolve(
         if text:
             found[setting.name] = Resolved(setting, _parse(setting, text, setting.variable), setting.variable)
         option = options.get(setting.name)
-        if option is not None:
+        if option is not None and option != "":
             found[setting.name] = Resolved(setting, option, f"--{setting.name}")
     return Settings(found)
 

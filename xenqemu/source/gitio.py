@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from xenqemu.proc import CommandFailedError, Completed, run
 from xenqemu.source.entries import EXECUTABLE, FILE, SYMLINK, Entry
 
 _GITLINK = "160000"
+# Of a file in the checkout; that git may not read the configuration in somebody else's HOME is no matter.
+_REFUSED = re.compile(r"^(?!warning: unable to access ).*Permission denied$")
 
 
 def user_env() -> dict[str, str]:
@@ -55,7 +58,7 @@ class GitRepo:
         argv = ["git", "-C", str(self.path), "-c", "core.fsmonitor=false", *args]
         done = subprocess.run(argv, env=self.env, stdin=subprocess.DEVNULL, capture_output=True, check=False)
         stderr = done.stderr.decode("utf-8", "backslashreplace")
-        refused = next((line for line in stderr.splitlines() if line.endswith("Permission denied")), None)
+        refused = next((line for line in stderr.splitlines() if _REFUSED.search(line)), None)
         if refused is not None:
             raise SourceError(f"{self.path}: {refused}", "the whole checkout has to be readable")
         if done.returncode != 0:
