@@ -45,7 +45,7 @@ def list_(as_json: bool) -> None:
 @click.option("--all", "everything", is_flag=True, help="Also remove downloads and all artifacts.")
 @json_option
 def prune(keep: int, everything: bool, as_json: bool) -> None:
-    """Remove old artifacts, abandoned builds and trees that nothing refers to; never what a run is using."""
+    """Remove old artifacts, abandoned builds and trees that nothing refers to, once no other run uses them."""
     from xenqemu.build import prune as prune_state
 
     context = session(using=False)
