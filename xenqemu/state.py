@@ -130,7 +130,7 @@ class StateDir:
     def _in_use(self, kind: int, waiting: str, ui: Ui) -> Iterator[None]:
         path = self.root / "locks" / "in-use"
         try:
-            # A lock needs no right to write, which a colleague's file may not give.
+            # A lock needs no right to write, which another user's file may not give.
             file = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise MissingError(
