@@ -41,11 +41,11 @@ def test_each_topic_becomes_a_commit_and_the_result_is_the_sum(
     repo = GitStore.open(state).repo()
     assert repo.git.show(f"{patched.commit}:meson.build", strip_newline_in_stdout=False) == AT_10
     assert "int v5;" not in repo.git.show(f"{patched.commit}:system/vl.c")
-    subjects = repo.git.log("--format=%s|%an|%ad", "--date=iso-strict", patched.commit).splitlines()
+    subjects = repo.git.log("--format=%s|%an|%at", patched.commit).splitlines()
     assert subjects == [
-        "vl: no v5|xenqemu|2010-08-12T00:00:00+00:00",
-        "meson: ten in words|xenqemu|2010-08-12T00:00:00+00:00",
-        "QEMU 10.2.2|xenqemu|2010-08-12T00:00:00+00:00",
+        "vl: no v5|xenqemu|1281571200",
+        "meson: ten in words|xenqemu|1281571200",
+        "QEMU 10.2.2|xenqemu|1281571200",
     ]
     assert "Xenqemu-Topic: 010-a" in repo.git.log("-1", "--format=%B", patched.patches[0].commit)
     assert patched.listed

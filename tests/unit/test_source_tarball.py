@@ -134,7 +134,11 @@ def test_hostile_archives(
     def change(tar: tarfile.TarFile) -> None:
         tar.add(fake, "qemu-1")
         for info in members:
-            tar.addfile(info)
+            # The header alone, which Python 3.13's addfile() refuses to write for a file with a size.
+            header = info.tobuf()
+            assert tar.fileobj is not None
+            tar.fileobj.write(header)
+            tar.offset += len(header)
 
     with pytest.raises(SourceError, match=re.escape(message)):
         obtained(hostile(tmp_path / "x.tar", change), state)
