@@ -6,6 +6,7 @@ these is a bug of xenqemu and ends with `EXIT_BUG`.
 
 from __future__ import annotations
 
+import errno
 from typing import ClassVar
 
 EXIT_OK = 0
@@ -61,3 +62,8 @@ class BuildError(XenqemuError):
     """Configure or compile failed."""
 
     exit_code = EXIT_BUILD
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Whether `error` says that no space, or none of the user's quota, is left."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)

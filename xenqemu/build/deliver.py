@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from xenqemu.build.manifest import MANIFEST, dump_manifest, file_sha256, load_manifest
 from xenqemu.build.model import Artifact, Layout
-from xenqemu.errors import BuildError, MissingError, UsageError
+from xenqemu.errors import BuildError, MissingError, UsageError, is_disk_full
 from xenqemu.ui import Ui
 
 _LOG = "build.log"
@@ -57,7 +57,7 @@ def _clear_errors(artifact: Artifact, target: Path) -> Iterator[None]:
             f"the artifact {artifact.key[:12]} is damaged: {error}", f"{again}run again: it is built anew"
         ) from error
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_disk_full(error):
             raise MissingError(f"no space is left on the device of {target}", "free some, then run again") from error
         where = error.filename2 or error.filename or target
         raise UsageError(

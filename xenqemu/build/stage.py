@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
@@ -24,7 +23,7 @@ from xenqemu.build.manifest import MANIFEST, dump_manifest, load_manifest, make_
 from xenqemu.build.model import Artifact, BuildInput, BuildOptions, Compiler, Flags
 from xenqemu.build.precompile import precompile_header, precompiles
 from xenqemu.build.recipe import load_recipe
-from xenqemu.errors import BuildError
+from xenqemu.errors import BuildError, is_disk_full
 from xenqemu.proc import CommandFailedError, run, stream
 from xenqemu.state import StateDir, publish, write_atomic
 from xenqemu.ui import Ui
@@ -76,7 +75,7 @@ def _disk_full_is_an_error(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not is_disk_full(error):
             raise
         raise no_space(path) from error
 

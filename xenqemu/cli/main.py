@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import importlib
 import json
 import os
@@ -15,7 +14,7 @@ from types import FrameType
 import click
 
 import xenqemu
-from xenqemu.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, MissingError, XenqemuError
+from xenqemu.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, MissingError, XenqemuError, is_disk_full
 
 # Each command's module is imported when it is called, which keeps `--help` and a build with nothing to do quick.
 _COMMANDS = {
@@ -84,7 +83,7 @@ def _run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_disk_full(error):
             where = error.filename or "the file system of the state directory"
             full = MissingError(f"no space left: {where}", "free some, or choose another place with --state-dir")
             return _fail(arguments, full.exit_code, full.message, full.hint)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterable
 from pathlib import Path
 
-from xenqemu.errors import UsageError
+from xenqemu.errors import UsageError, is_disk_full
 from xenqemu.gitstore import GitStore
 from xenqemu.state import StateDir, write_atomic
 
@@ -25,7 +24,7 @@ def export_series(base: str, commit: str, folder: Path, state: StateDir) -> tupl
     try:
         return _export(base, commit, folder, state)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_disk_full(error):
             raise
         raise UsageError(f"{folder} cannot be written: {error.strerror}", "give another folder") from error
 

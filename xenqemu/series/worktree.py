@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import re
 import tempfile
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from packaging.version import InvalidVersion, Version
 
-from xenqemu.errors import PatchError, SourceError, UsageError
+from xenqemu.errors import PatchError, SourceError, UsageError, is_disk_full
 from xenqemu.gitstore import EMAIL, GitStore, blobs_digest, clean_environment
 from xenqemu.series.catalogue import select
 from xenqemu.series.model import Series, Topic
@@ -81,7 +80,7 @@ def checkout_series(ref_kind: str, commit: str, version: Version, folder: Path, 
     try:
         return _make_work_tree(ref_kind, commit, version, folder, GitStore.open(state))
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_disk_full(error):
             raise
         raise UsageError(f"{folder} cannot be written: {error.strerror}", "give another folder") from error
 

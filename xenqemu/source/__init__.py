@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xenqemu.errors import MissingError, SourceError
+from xenqemu.errors import MissingError, SourceError, is_disk_full
 from xenqemu.proc import CommandFailedError
 from xenqemu.source.model import QemuSource, QemuTree, SourceKind
 from xenqemu.source.parse import parse_source
@@ -51,7 +50,7 @@ def obtain(source: QemuSource, state: StateDir, ui: Ui, *, supported_series: Seq
 
 def _in_words(error: OSError, source: QemuSource, state: StateDir) -> MissingError | SourceError:
     """Return the error for what the system refused: the state directory's fault, or the source's."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_disk_full(error):
         return MissingError(f"no space left in {state.root}", "free some, or choose another with --state-dir")
     # Of a rename the destination comes first: that is what is refused.
     named = [Path(os.fsdecode(name)) for name in (error.filename2, error.filename) if isinstance(name, str | bytes)]
