@@ -324,6 +324,18 @@ def test_an_expired_index_is_taken_only_where_the_machine_does_and_recorded(
     assert got("distro:10.2", other).origin["index_age"] == "not checked"
 
 
+def test_what_an_older_xenqemu_remembered_is_asked_for_again(
+    served: FakeArchive, archive: Archive, state: StateDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine_says(LAX + 'acquire::check-valid-until "no";\n', tmp_path, monkeypatch)
+    origin = got("distro:10.2", state).origin
+    facts = state.recall("archive", "qemu_10.2")
+    assert facts is not None
+    assert facts.pop("aged") is True
+    state.remember("archive", "qemu_10.2", facts)
+    assert got("distro:10.2", state).origin == origin
+
+
 def test_of_the_machines_settings_only_connections_are_taken(
     archive: Archive, state: StateDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

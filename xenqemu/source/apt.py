@@ -35,6 +35,7 @@ _FRESH = 3600.0
 _CONNECTION = ("ftp", "http", "https", "socks5h", "tor", "forceipv4", "forceipv6", "enablesrvrecords", "by-hash")
 _AGE = ("Acquire::Check-Valid-Until", "Acquire::Check-Date")
 _FALSE = ("0", "no", "false", "without", "off", "disable")  # apt's StringToBool
+_REMEMBERED = {"path", "version", "sha256", "suite", "aged"}
 _URI = re.compile(r"^'(?P<uri>[^']+)' (?P<name>\S+) (?P<size>\d+) SHA256:(?P<sha256>[0-9a-f]{64})$", re.MULTILINE)
 
 
@@ -283,11 +284,10 @@ def fetch_source(
 
 def _remembered(state: StateDir, key: str) -> FetchedSource | None:
     facts = state.recall("archive", key)
-    if facts is None or not _intact(state.root / facts["path"], facts["sha256"], state):
+    # An older xenqemu remembered less: what it lacks is asked for again, or the origin would depend on who asked first.
+    if facts is None or facts.keys() != _REMEMBERED or not _intact(state.root / facts["path"], facts["sha256"], state):
         return None
-    return FetchedSource(
-        state.root / facts["path"], facts["version"], facts["sha256"], facts["suite"], bool(facts.get("aged"))
-    )
+    return FetchedSource(state.root / facts["path"], facts["version"], facts["sha256"], facts["suite"], facts["aged"])
 
 
 def _updated(archive: Archive, state: StateDir, ui: Ui, *, refresh: bool) -> tuple[list[PrivateApt], list[str]]:
