@@ -16,6 +16,8 @@ EXIT_SOURCE = 3
 EXIT_PATCH = 4
 EXIT_MISSING = 5
 EXIT_BUILD = 6
+EXIT_VM_CONFIG = 7
+EXIT_LAB = 8
 EXIT_INTERRUPTED = 130
 
 
@@ -62,6 +64,18 @@ class BuildError(XenqemuError):
     """Configure or compile failed."""
 
     exit_code = EXIT_BUILD
+
+
+class VmConfigError(XenqemuError):
+    """A VM config could not be read, understood or written; nothing was changed."""
+
+    exit_code = EXIT_VM_CONFIG
+
+
+class LabError(XenqemuError):
+    """A guest of the lab, or its virtual host, did not boot."""
+
+    exit_code = EXIT_LAB
 
 
 def is_disk_full(error: OSError) -> bool:

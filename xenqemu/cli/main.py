@@ -19,6 +19,8 @@ from xenqemu.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, Miss
 # Each command's module is imported when it is called, which keeps `--help` and a build with nothing to do quick.
 _COMMANDS = {
     "build": ("build", "Build qemu-system-xen from an upstream QEMU and a Xen."),
+    "vm": ("vm", "Point VM configs at a device model; list, show, check and revert them."),
+    "lab": ("lab", "Boot real guests under a real Xen, in an emulated host."),
     "patches": ("patches", "List, check, export and maintain the patch series."),
     "xen": ("xen", "Look at a Xen that a device model can be built against."),
     "profile": ("profile", "List and show device profiles."),
@@ -47,7 +49,7 @@ class _LazyGroup(click.Group):
 @click.group(
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 done, 1 bug, 2 usage, 3 source, 4 patch, 5 missing, 6 build, 130 interrupted.",
+    epilog="Exit codes: 0 done, 1 bug, 2 usage, 3 source, 4 patch, 5 missing, 6 build, 7 VM config, 8 lab, 130 interrupted.",
 )
 @click.version_option(xenqemu.__version__, prog_name="xenqemu")
 @click.option("--state-dir", metavar="DIR", help="Where xenqemu keeps sources, trees and artifacts.")

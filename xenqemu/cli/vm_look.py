@@ -1,0 +1,7 @@
+"""`xenqemu vm list`, `vm show` and `vm lint`."""
+
+from __future__ import annotations
+
+import click
+
+COMMANDS: tuple[click.Command, ...] = ()

@@ -1,0 +1,1 @@
+"""The lab: real guests under a real hypervisor, in an emulated host."""

@@ -1,0 +1,1 @@
+"""xl.cfg, read and edited as bytes."""
