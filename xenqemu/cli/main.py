@@ -49,7 +49,8 @@ class _LazyGroup(click.Group):
 @click.group(
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 done, 1 bug, 2 usage, 3 source, 4 patch, 5 missing, 6 build, 7 VM config, 8 lab, 130 interrupted.",
+    epilog="Exit codes: 0 done, 1 bug, 2 usage, 3 source, 4 patch, 5 missing, 6 build, 7 VM config, 8 lab, "
+    "130 interrupted.",
 )
 @click.version_option(xenqemu.__version__, prog_name="xenqemu")
 @click.option("--state-dir", metavar="DIR", help="Where xenqemu keeps sources, trees and artifacts.")
