@@ -8,9 +8,10 @@ DESTDIR ?=
 # The Xen and the QEMU to build from: anything that `xenqemu build` takes as --xen and --qemu.
 XEN_ROOT ?=
 QEMU_SRC ?=
-# Words for `scripts/bootstrap`, `xenqemu build`, pytest and the benchmark.
+# Words for `scripts/bootstrap`, `xenqemu build`, `xenqemu lab cases`, pytest and the benchmark.
 BOOTSTRAP_FLAGS ?=
 BUILD_FLAGS ?=
+LAB_FLAGS ?=
 PYTEST_FLAGS ?=
 BENCH_FLAGS ?=
 
@@ -30,13 +31,22 @@ xenqemu = env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL -u DESTDIR -u prefix -u XEN_RO
 build = $(xenqemu) $(if $(silent),--quiet) build $(if $(QEMU_SRC),--qemu $(call quoted,$(QEMU_SRC))) \
 	$(if $(XEN_ROOT),--xen $(call quoted,$(XEN_ROOT))) $(if $(jobs),--jobs $(jobs)) $(cc) $(BUILD_FLAGS)
 
-.PHONY: all setup setup-test install test unit integration lint bench clean distclean help
+.PHONY: all build boot setup setup-boot setup-test install test unit integration lab fuzz lint bench clean distclean help
 
-all: setup ## set up, then build the default QEMU into ./dist
+all: boot ## set up, build the default QEMU into ./dist, boot a guest with it
+
+build: setup ## set up, then build the default QEMU into ./dist
 	@$(build) --out dist $(if $(silent),>/dev/null)
+
+boot: setup-boot build ## boot a guest with ./dist, under a real Xen in an emulated host
+	@$(xenqemu) $(if $(silent),--quiet) lab cases boot-sector --dm dist/bin/qemu-system-xen $(LAB_FLAGS) \
+		$(if $(silent),>/dev/null)
 
 setup: ## Debian packages (as root) and the virtual environment .venv
 	@scripts/bootstrap --for build $(BOOTSTRAP_FLAGS)
+
+setup-boot: ## the same, with what the lab needs
+	@scripts/bootstrap --for boot $(BOOTSTRAP_FLAGS)
 
 setup-test: ## the same, with what the tests need
 	@scripts/bootstrap --for test $(BOOTSTRAP_FLAGS)
@@ -46,13 +56,19 @@ install: setup ## build and install: DESTDIR= prefix= LIBEXEC_BIN= SHAREDIR= XEN
 		--share-dir $(call quoted,$(SHAREDIR)) --destdir $(call quoted,$(or $(DESTDIR),/)) \
 		$(if $(silent),>/dev/null)
 
-test: unit integration ## all tests
+test: unit integration lab ## all tests
 
 unit: setup-test ## the tests that take seconds, with coverage
 	@$(python) -m pytest tests/unit --cov --cov-report=term --cov-fail-under=90 $(PYTEST_FLAGS)
 
 integration: setup-test ## the tests that build real QEMUs
 	@$(python) -m pytest tests/integration $(PYTEST_FLAGS)
+
+lab: setup-test ## the tests that boot real guests
+	@$(python) -m pytest tests/lab $(PYTEST_FLAGS)
+
+fuzz: setup-test ## 100,000 VM configs against Xen's own parser
+	@$(python) -m pytest tests/fuzz $(PYTEST_FLAGS)
 
 lint: setup-test ## formatting, style, types, shell scripts
 	@$(python) -m ruff format --check .

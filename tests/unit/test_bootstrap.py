@@ -27,6 +27,10 @@ apt = ["libusb-1.0-0-dev"]
 [[libraries]]
 group = "optional"
 apt = ["libspice-server-dev"]
+
+[[programs]]
+group = "lab"
+apt = ["qemu-system-x86"]
 """
 # `python -m venv` makes a folder, `python -m pip` writes down what it was asked for.
 PYTHON = """#!/bin/sh
@@ -106,6 +110,16 @@ def test_a_changed_lock_updates_in_place(checkout: Checkout) -> None:
         lock.write("# changed\n")
     assert "up to date" in checkout.bootstrap("--no-packages", "--for", "build")
     assert "requirements/dev.txt" in checkout.pip_calls()[0]
+    # Only the packages of a build were looked at.
+    assert "up to date" in checkout.bootstrap("--no-packages", "--for", "test")
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "current"), [("build", "boot", False), ("boot", "build", True), ("test", "boot", True)]
+)
+def test_one_purpose_may_serve_another(checkout: Checkout, first: str, then: str, current: bool) -> None:
+    checkout.bootstrap("--no-packages", "--for", first)
+    assert (checkout.bootstrap("--no-packages", "--for", then) == "") == current
 
 
 def test_a_failed_run_is_repaired_from_scratch(checkout: Checkout) -> None:
@@ -134,10 +148,11 @@ def test_without_root_the_missing_packages_are_a_command(checkout: Checkout, tmp
 def test_without_root_what_is_only_recommended_does_not_stop(checkout: Checkout, tmp_path: Path) -> None:
     bash = (checkout.path / "scripts/bootstrap").read_text().replace("EUID != 0", "1000 != 0")
     (checkout.path / "scripts/bootstrap").write_text(bash)
-    (tmp_path / "bin/dpkg-query").write_text('#!/bin/sh\nshift 3\ntest "$1" = libusb-1.0-0-dev || printf installed\n')
-    said = checkout.bootstrap()
-    assert "going on without libusb-1.0-0-dev;" in said
-    assert "sudo apt-get install --no-install-recommends -y libusb-1.0-0-dev\n" in said
+    needed = "case $1 in gcc | libc6-dev | libglib2.0-dev) printf installed ;; esac"
+    (tmp_path / "bin/dpkg-query").write_text(f"#!/bin/sh\nshift 3\n{needed}\n")
+    said = checkout.bootstrap("--for", "boot")
+    assert "going on without libusb-1.0-0-dev qemu-system-x86;" in said
+    assert "sudo apt-get install --no-install-recommends -y libusb-1.0-0-dev qemu-system-x86\n" in said
     assert checkout.pip_calls()
     assert not (tmp_path / "apt.log").exists()
 

@@ -15,7 +15,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 RECORDER = f"""#!{sys.executable}
 import json, os, sys
-json.dump({{"argv": sys.argv[1:], "env": dict(os.environ)}}, open("call.json", "w"))
+with open("calls.json", "a") as calls:
+    calls.write(json.dumps({{"argv": sys.argv[1:], "env": dict(os.environ)}}) + "\\n")
 print("dist/bin/qemu-system-xen")
 """
 
@@ -34,10 +35,11 @@ def project(tmp_path: Path) -> Path:
 def make(
     project: Path, *words: str, env: dict[str, str] | None = None, folder: Path | None = None
 ) -> tuple[list[str], dict[str, Any], str]:
-    """Return the arguments and the environment that xenqemu was called with, and what make (in `folder`) said."""
+    """Return the arguments and the environment of xenqemu's first call, and what make (in `folder`) said."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     for name in ("CC", "DESTDIR", "prefix", "LIBEXEC_BIN", "SHAREDIR", "XEN_ROOT", "QEMU_SRC"):
         kept.pop(name, None)
+    (project / "calls.json").unlink(missing_ok=True)
     done = subprocess.run(
         ["make", "-C", str(folder or project), *words],
         env=kept | (env or {}),
@@ -46,14 +48,27 @@ def make(
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    call = json.loads((project / "call.json").read_text())
+    call = calls(project)[0]
     return call["argv"], call["env"], done.stdout + done.stderr
 
 
-def test_default_is_a_build_into_dist(project: Path) -> None:
+def calls(project: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (project / "calls.json").read_text().splitlines()]
+
+
+def test_default_is_a_build_into_dist_and_a_boot_with_it(project: Path) -> None:
     argv, _, said = make(project)
     assert argv == ["build", "--out", "dist"]
+    assert [call["argv"] for call in calls(project)[1:]] == [
+        ["lab", "cases", "boot-sector", "--dm", "dist/bin/qemu-system-xen"]
+    ]
     assert "dist/bin/qemu-system-xen" in said
+
+
+@pytest.mark.parametrize("target", ["build", "install"])
+def test_what_only_builds_boots_nothing(project: Path, target: str) -> None:
+    make(project, target)
+    assert len(calls(project)) == 1
 
 
 def test_subproject_of_xen(project: Path) -> None:
