@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from xenqemu.archive.mirrors import machine_archive, one_line
 from xenqemu.errors import MissingError
-from xenqemu.source.aptsources import machine_archive, one_line
 
 
 @pytest.mark.parametrize("text", ["", "ID=fedora\nVERSION_ID=44\n", "ID=debian\n"])

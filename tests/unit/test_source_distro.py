@@ -17,10 +17,10 @@ from tests.unit.fake_archive import FakeArchive
 from tests.unit.fake_qemu import write_fake_qemu
 from tests.unit.keys import Signer, signer
 from tests.unit.test_source_forms import obtained, pack
+from xenqemu.archive.mirrors import Archive, machine_archive
 from xenqemu.errors import MissingError, SourceError
 from xenqemu.source import QemuTree, apt, obtain, parse_source
 from xenqemu.source.apt import FetchedSource, fetch_source
-from xenqemu.source.aptsources import Archive, machine_archive
 from xenqemu.state import StateDir
 from xenqemu.ui import QuietUi
 
@@ -373,7 +373,7 @@ def test_other_packages(served: FakeArchive, archive: Archive, state: StateDir, 
 
 
 def test_a_machine_without_apt(state: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xenqemu.source.apt.shutil.which", lambda _: None)
+    monkeypatch.setattr("xenqemu.archive.apt.shutil.which", lambda _: None)
     with pytest.raises(MissingError, match="apt-get is not installed") as caught:
         got("distro", state)
     assert "--qemu" in caught.value.hint

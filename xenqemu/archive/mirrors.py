@@ -25,13 +25,13 @@ class Mirror:
     suite: str
     signed_by: str
 
-    def source(self, suite: str) -> str:
-        """Return the content of a `.sources` file for the source packages of `suite`.
+    def source(self, suite: str, kind: str = "deb-src") -> str:
+        """Return the content of a `.sources` file for the packages of `suite` of a `kind` (a type of sources.list(5)).
 
         Nothing but place and key is taken over: a configured `Trusted` or `Allow-Insecure` would let apt take what is
         not signed (sources.list(5)).
         """
-        lines = ["Types: deb-src", f"URIs: {self.uri}", f"Suites: {suite}", "Components: main"]
+        lines = [f"Types: {kind}", f"URIs: {self.uri}", f"Suites: {suite}", "Components: main"]
         return "\n".join(lines + ([f"Signed-By: {self.signed_by}"] if self.signed_by else [])) + "\n"
 
 

@@ -1,0 +1,1 @@
+"""The package archive that the machine is configured for."""
