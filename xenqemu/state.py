@@ -1,7 +1,8 @@
 """The state directory: everything that xenqemu keeps between runs, and the ways to write into it safely.
 
-Nothing in it is precious (`rm -r` costs time only) and every path below it may be used by several runs at once:
-files are replaced whole, folders are renamed into place, and what is built in place is held by a lock.
+Nothing in it is precious (`rm -r` costs time only) except `vm`, what VM configs were before they were changed; and
+every path below it may be used by several runs at once: files are replaced whole, folders are renamed into place, and
+what is built in place is held by a lock.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class StateDir:
     `git` is a bare repository with every tree that was imported and every commit of the series on it;
     `downloads` has archives, `apt` the private apt configurations, `memo` small derived facts as JSON,
     `trees` checked-out work trees by commit, `xen` Xen libraries that were built here, `builds` build
-    directories and `artifacts` finished results, both by key.
+    directories and `artifacts` finished results, both by key; `vm` the originals of VM configs.
     """
 
     root: Path
@@ -81,6 +82,11 @@ class StateDir:
     def artifacts(self) -> Path:
         """Finished results by key."""
         return self.root / "artifacts"
+
+    @property
+    def vm(self) -> Path:
+        """What VM configs were before `vm use`; nothing that prunes may touch it."""
+        return self.root / "vm"
 
     def create(self) -> StateDir:
         """Make the directory and return self; raises `MissingError` when it cannot be written."""
