@@ -1,4 +1,4 @@
-"""Where the project's data (`patches/`, `targets/`) is, in a checkout and in an installed package."""
+"""Where the project's data (`patches/`, `targets/`, `contract/`) is, in a checkout and in an installed package."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def data_dir(name: str) -> Path:
-    """Return the folder of the project's data called `name` (`patches` or `targets`).
+    """Return the folder of the project's data called `name` (`patches`, `targets` or `contract`).
 
     A checkout (or an editable install of one) has it beside the package; a wheel carries it inside the
     package as `data/NAME`, put there by `pyproject.toml`. Raises `FileNotFoundError` when neither is there,

@@ -28,17 +28,18 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_wheel_has_the_code_and_the_data(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    data = {f"xenqemu/data/{name}" for name in tracked("patches", "targets")}
+    data = {f"xenqemu/data/{name}" for name in tracked("patches", "targets", "contract")}
     assert data, "the checkout has no data to package"
     assert data | tracked("xenqemu") <= names
 
 
 def test_data_is_found_in_an_installed_wheel(wheel: Path, tmp_path: Path) -> None:
     zipfile.ZipFile(wheel).extractall(tmp_path)
-    code = "from xenqemu.resources import data_dir; print(data_dir('patches')); print(data_dir('targets'))"
+    names = ("patches", "targets", "contract")
+    code = f"from xenqemu.resources import data_dir; print(*map(data_dir, {names}))"
     command = [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {code}"]
     found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    assert found == [str(tmp_path / "xenqemu/data" / name) for name in ("patches", "targets")]
+    assert found == [str(tmp_path / "xenqemu/data" / name) for name in names]
 
 
 @pytest.mark.parametrize("name", ["runtime", "dev"])

@@ -21,6 +21,7 @@ _COMMANDS = {
     "build": ("build", "Build qemu-system-xen from an upstream QEMU and a Xen."),
     "vm": ("vm", "Point VM configs at a device model; list, show, check and revert them."),
     "lab": ("lab", "Boot real guests under a real Xen, in an emulated host."),
+    "contract": ("contract", "List what xl can ask a device model for, and check one against it."),
     "patches": ("patches", "List, check, export and maintain the patch series."),
     "xen": ("xen", "Look at a Xen that a device model can be built against."),
     "profile": ("profile", "List and show device profiles."),

@@ -1,0 +1,76 @@
+"""`xenqemu contract`: everything that libxl can pass to a device model, and what a device model makes of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from xenqemu.cli.common import json_option, print_json, print_table, session
+from xenqemu.errors import EXIT_LAB, EXIT_OK
+
+_XEN_OPTION = click.option("--xen", metavar="VERSION", help="4.17, 4.20.1: a release, or the newest of a series.")
+
+
+@click.group("contract")
+def command() -> None:
+    """List what xl can ask a device model for, and check one against it."""
+
+
+@command.command("list")
+@_XEN_OPTION
+@json_option
+def list_(xen: str | None, as_json: bool) -> None:
+    """List what libxl can pass: what causes it, since which Xen, and which QEMU changed it."""
+    from xenqemu.contract.report import cause, entry_facts, passed
+    from xenqemu.contract.table import entries_of, load
+
+    entries = entries_of(load(), xen)
+    if as_json:
+        print_json({"entries": [entry_facts(entry) for entry in entries]})
+        return
+    print_table(
+        ("entry", "kind", "xen", "cause", "passed", "changed by QEMU"),
+        [
+            (
+                entry.id,
+                entry.kind,
+                entry.xen or "all",
+                cause(entry),
+                passed(entry),
+                "; ".join(f"{change.qemu} {change.what}" for change in entry.changes),
+            )
+            for entry in entries
+        ],
+    )
+
+
+@command.command("check")
+@click.argument("binary", type=click.Path(path_type=Path))
+@_XEN_OPTION
+@click.option("--data", metavar="DIR", multiple=True, type=click.Path(path_type=Path), help="More data files (-L).")
+@click.option("--junit", metavar="FILE", type=click.Path(path_type=Path), help="Write the results as JUnit XML too.")
+@click.option("--all", "everything", is_flag=True, help="Show what is taken, too.")
+@json_option
+def check(
+    binary: Path, xen: str | None, data: tuple[Path, ...], junit: Path | None, everything: bool, as_json: bool
+) -> int:
+    """Try everything that libxl can pass on BINARY, as far as that goes without Xen; exit 8 for a refusal."""
+    from xenqemu.contract import check as contract_check
+    from xenqemu.contract.model import Verdict, xen_name
+    from xenqemu.contract.report import cause, counts, report_facts, write_junit
+
+    report = contract_check(binary, xen, session(create=False).ui, data=data)
+    if junit is not None:
+        write_junit(junit, report)
+    if as_json:
+        print_json(report_facts(report))
+    else:
+        shown = [row for row in report.results if everything or row.verdict in (Verdict.REFUSED, Verdict.GAP)]
+        print_table(
+            ("entry", "verdict", "cause", "message"),
+            [(row.entry.id, row.verdict.value, cause(row.entry), row.message) for row in shown],
+        )
+        summary = ", ".join(f"{number} {verdict}" for verdict, number in counts(report).items() if number)
+        click.echo(f"QEMU {report.qemu} for Xen {xen_name(report.xen)}: {summary}", err=True)
+    return EXIT_LAB if report.refused else EXIT_OK
