@@ -17,7 +17,7 @@ def check(binary: Path, xen: str | None, ui: Ui, *, data: Sequence[Path] = ()) -
     with data files of a binary that does not find them where it is. Raises `UsageError` for another `xen` or a
     `binary` that is no QEMU for PCs, and `MissingError` for one that cannot be run.
     """
-    from xenqemu.contract.check import check as check_contract
+    from xenqemu.contract.checker import check as check_contract
 
     contract = load()
     return check_contract(binary, xen_named(contract, xen), contract, ui, data=data)

@@ -98,7 +98,7 @@ class _Checker:
         self.survey = _survey(machine)
         self._samples = {
             **contract.samples,
-            "scratch": str(machine.scratch),
+            "scratch": ".",  # where it runs; a socket's path may have 107 bytes, and a folder's may be long
             "cpu_type": self.survey.cpu_type,
             **{name: str(number) for name, number in fds.items()},
         }
@@ -120,7 +120,7 @@ class _Checker:
         samples = {
             **self._samples,
             "port": str(free_port()),
-            "disk": str(self._machine.disk(entry.id)),
+            "disk": self._machine.disk(entry.id).name,
             **entry.samples,
         }
         return tuple(_fill(word, samples) for word in words)
