@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 # It knows the options that argv has in OPTIONS, refuses devices called "bad...", wants a ROM for those called "rom...",
-# hangs for "hang", dies for "crash" and says nothing for "mute".
+# hangs for "hang", writes a file of 300,000 bytes for "large", dies for "crash" and says nothing for "mute".
 _PROGRAM = r"""#!PYTHON
-import json, os, sys, time
+import json, os, signal, sys, time
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
 NAME, NOISE = "qemu-system-fake", "ROMLESS"
 OPTIONS = "-machine -S -m -bios -L -nodefaults -no-user-config -display -qmp -device -name -smp -xen-domid -chardev"
 def fail(text):
@@ -31,6 +32,9 @@ for index, word in enumerate(words):
             fail("-device " + value + ': failed to find romfile "' + kind + '.rom"')
         if kind == "hang":
             time.sleep(60)
+        if kind == "large":
+            with open("large", "wb") as file:
+                file.truncate(300000)
         if kind == "crash":
             os.abort()
         if kind == "mute":

@@ -63,8 +63,10 @@ EXPECTED = {
     "bad-add": ("refused", "no bad-usb"),
     "bad-setup": ("refused", "'bad' is not"),
     "pci": ("refused", "has no property permissive"),
-    "crash": ("refused", "ended by signal 6"),
+    "crash": ("refused", "ended by SIGABRT"),
     "mute": ("refused", "ended with exit code 3 and without a word"),
+    "large": ("taken", ""),
+    "too-large": ("refused", "ended by SIGXFSZ"),
     "rom": ("refused", 'failed to find romfile "rom.rom"'),
 }
 ENTRIES = """
@@ -100,6 +102,8 @@ bad-setup: execute = "device_add"; arguments = {driver = "x"}; setup = ["-device
 pci: execute = "device_add"; arguments = {driver = "pt", addr = "1", permissive = true}; probe = "properties"
 crash: argv = ["-device", "crash"]
 mute: argv = ["-device", "mute"]
+large: argv = ["-device", "large"]
+too-large: argv = ["-device", "large"]; limits = {fsize = 262144, core = 0}
 rom: argv = ["-device", "rom"]
 """
 

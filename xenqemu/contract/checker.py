@@ -129,7 +129,7 @@ class _Checker:
         return self._words((*entry.setup, *(entry.check or entry.argv)), entry)
 
     def _start(self, entry: Entry) -> str:
-        return self._machine.start(self._argv(entry), fds=tuple(self._fds.values())).complaint
+        return self._machine.start(self._argv(entry), (), tuple(self._fds.values()), entry.limits).complaint
 
     def _name(self, entry: Entry) -> str:
         complaint = self._machine.start((*self._argv(entry), _SENTINEL)).complaint

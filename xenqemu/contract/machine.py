@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from xenqemu.errors import MissingError
+from xenqemu.state import write_atomic
 
 # qtest is the accelerator that every QEMU has and that executes nothing, so that devices are really created. `-S`
 # keeps -incoming and the rest from beginning, the empty BIOS stands for one that a device model need not have.
@@ -70,35 +71,50 @@ class Machine:
         return path
 
     def start(
-        self, argv: Sequence[str], commands: Sequence[Mapping[str, Any]] = (), fds: Sequence[int] = ()
+        self,
+        argv: Sequence[str],
+        commands: Sequence[Mapping[str, Any]] = (),
+        fds: Sequence[int] = (),
+        limits: Mapping[str, int] | None = None,
     ) -> Started:
         """Start an idle PC with `argv`, have it answer `commands`, and end it.
 
-        An option ROM that only is missing here, where a device model of this project would do without, is given.
+        `limits` are resource limits to start it with, by the names of prlimit(1). An option ROM that only is missing
+        here, where a device model of this project would do without, is given.
         Raises `MissingError` when the binary cannot be executed.
         """
         words = (*_IDLE_PC, "-bios", str(self.bios), *self._data, "-L", str(self._roms), *_BARE, *argv)
+        given = set[str]()
         while True:
-            started = self.run(words, commands, fds)
+            started = self.run(words, commands, fds, limits)
             rom = _MISSING_ROM.search(started.complaint)
-            if started.up or rom is None or not self.romless or (self._roms / rom["name"]).exists():
+            if rom is None or not self.romless or rom["name"] in given:
                 return started
-            (self._roms / rom["name"]).write_bytes(b"\x55\xaa\x02" + bytes(1021))
+            # Others may be starting, and must not see half of it.
+            write_atomic(self._roms / rom["name"], b"\x55\xaa\x02" + bytes(1021))
+            given.add(rom["name"])
 
     def start_xen(self, argv: Sequence[str], fds: Sequence[int] = ()) -> Started:
         """Start the device model with `argv`, which names Xen as accelerator, as libxl would."""
         return self.run((*self._data, *_BARE, *argv), (), fds)
 
-    def run(self, argv: Sequence[str], commands: Sequence[Mapping[str, Any]] = (), fds: Sequence[int] = ()) -> Started:
+    def run(
+        self,
+        argv: Sequence[str],
+        commands: Sequence[Mapping[str, Any]] = (),
+        fds: Sequence[int] = (),
+        limits: Mapping[str, int] | None = None,
+    ) -> Started:
         """Start the binary with `argv` and QMP on its standard input and output, to its end.
 
         One that does not end within half a minute is killed, and that is its complaint.
         """
         lines = [json.dumps(command) for command in ({"execute": "qmp_capabilities"}, *commands, {"execute": "quit"})]
+        limited = ("prlimit", *(f"--{name}={value}" for name, value in limits.items()), "--") if limits else ()
         environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
         try:
             process = subprocess.Popen(
-                (self.binary, *argv, "-qmp", "stdio"),
+                (*limited, self.binary, *argv, "-qmp", "stdio"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -168,7 +184,9 @@ def _complaint(output: str, code: int, argv: Sequence[str]) -> str:
     lines = [line for line in output.splitlines() if line.strip() and not _NOISE.search(line)]
     named = [line for line in lines if re.match(r"(\S*/)?\S+: ", line)]
     if not lines:
-        return f"ended by signal {-code}" if code < 0 else f"ended with exit code {code} and without a word"
+        return (
+            f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code} and without a word"
+        )
     complaint = re.sub(r"^\S*qemu\S*: ", "", (named or lines)[-1]).strip()
     for option, value in itertools.pairwise(argv):
         complaint = complaint.removeprefix(f"{option} {value}: ")

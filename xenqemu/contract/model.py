@@ -79,7 +79,8 @@ class Entry:
     passes instead where the device model knows it. `case` names the guest of the lab that shows it working.
 
     `probe` says how it can be checked without Xen: with `check` in place of `argv` unless that is empty, after the
-    arguments `setup`; messages that match `taken` say that the device model took it.
+    arguments `setup` and with the resource `limits` that libxl sets (prlimit(1)'s names); messages that match `taken`
+    say that the device model took it.
     """
 
     id: str
@@ -103,6 +104,7 @@ class Entry:
     gaps: Sequence[Gap] = ()
     setup: Sequence[str] = ()
     check: Sequence[str] = ()
+    limits: Mapping[str, int] = field(default_factory=dict)
     taken: str = ""
 
     def passed_by(self, xen: Version) -> bool:
