@@ -105,6 +105,67 @@ def test_qmp_names_the_architecture_instead_of_aborting(built: Built) -> None:
     assert cpus == []
 
 
+def test_old_options_of_libxl_reach_what_replaced_them(built: Built, tmp_path: Path) -> None:
+    def refusal(*arguments: str) -> str:
+        done = subprocess.run(
+            [built.binary, "-M", "none", *arguments], env={}, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 1
+        return done.stderr
+
+    assert "none-machine.acpi" in refusal("-no-acpi")
+    for option in ("-runas", "-run-with"):
+        assert "doesn't exist" in refusal(option, "no-such-user" if option == "-runas" else "user=no-such-user")
+    bios = tmp_path / "bios"
+    bios.write_bytes(bytes(65536))
+    for device in ("host:1", "host:1.2.3", "host:8086:", "host::1", "host:1.f"):
+        message = refusal("-M", "pc,accel=qtest", "-bios", str(bios), "-nodefaults", "-usbdevice", device)
+        assert "expected host:BUS.ADDR or host:VENDOR:PRODUCT" in message
+
+
+@pytest.mark.parametrize("spelling", ["old", "new"])
+def test_it_gives_up_its_root_directory_and_its_user(built: Built, tmp_path: Path, spelling: str) -> None:
+    root = tmp_path / "empty"
+    root.mkdir()
+    old = ["-chroot", root, "-runas", "65534:65533"]
+    new = ["-run-with", f"chroot={root}", "-run-with", "user=65534:65533"]
+    process = subprocess.Popen(
+        [built.binary, "-M", "none", "-display", "none", "-qmp", "stdio", *(old if spelling == "old" else new)],
+        env={},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        if os.geteuid() != 0:
+            assert "chroot failed" in process.communicate(timeout=60)[1]
+            return
+        process.stdin.write('{"execute": "qmp_capabilities"}\n{"execute": "query-status"}\n')
+        process.stdin.flush()
+        answers = [process.stdout.readline() for _ in range(3)]
+        assert "status" in answers[2]
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        assert re.findall(r"^(?:Uid|Gid|Groups|CapEff):\t(.*?) ?$", status, re.MULTILINE) == [
+            "\t".join(["65534"] * 4),
+            "\t".join(["65533"] * 4),
+            "65533",
+            "0" * 16,
+        ]
+        assert Path(f"/proc/{process.pid}/root").readlink() == root
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_it_says_that_it_has_the_new_spelling(built: Built) -> None:
+    # device_model_probe_cmdline() of libxl's tools/libs/light/libxl_dm.c looks for these two
+    options = {entry["option"]: entry for entry in ask(built.binary, ["query-command-line-options"], "-M", "none")[0]}
+    assert {"chroot", "user"} <= {parameter["name"] for parameter in options["run-with"]["parameters"]}
+
+
 def test_it_finds_its_keymaps_where_it_was_moved(built: Built) -> None:
     assert (built.folder / "share/qemu/keymaps/de").is_file()
     assert ask(built.binary, ["query-status"], "-M", "none", "-k", "de")[0]["running"] in (True, False)
