@@ -1,0 +1,165 @@
+"""What `vm use` makes of one config: its new bytes, and what has to be said about them. Nothing is written here."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from xenqemu.errors import VmConfigError
+from xenqemu.vm.guest import view_xl
+from xenqemu.vm.libvirt import is_xml, parse_domain, set_emulator
+from xenqemu.vm.model import QEMU_XEN, TRADITIONAL, GuestView
+from xenqemu.vm.replace import ConfigFile, printable
+from xenqemu.vm.xlcfg import Value, XlConfig, XlSyntaxError, edit, is_python, parse
+
+_LIBVIRT = Path("/etc/libvirt")
+# virXMLEmitWarning in src/util/virxml.c begins the files that libvirt writes for itself so.
+_LIBVIRT_WARNING = b"AUTO-GENERATED FILE"
+_GUESTS = {"pv": "a PV guest", "pvh": "a PVH guest"}
+_OS_TYPES = {"linux": "pv", "xen": "pv", "xenpvh": "pvh"}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting that changes: `before` is None where there was none."""
+
+    name: str
+    before: str | None
+    after: str
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """The new `content` of a config, the settings that change, notes for the user.
+
+    `left_alone` says why the config is better not changed; empty if it should be.
+    """
+
+    content: bytes
+    changes: tuple[Setting, ...] = ()
+    notes: tuple[str, ...] = ()
+    left_alone: str = ""
+
+
+def rewrite(file: ConfigFile, binary: Path, *, legacy: bool, force: bool) -> Rewrite:
+    """Return what `file` becomes when it shall use `binary`; `legacy` writes what only the oldest toolstacks read.
+
+    Raises `VmConfigError` for what is no config, or must not be changed without `force`.
+    """
+    if is_xml(file.content):
+        return _rewrite_libvirt(file, binary, legacy=legacy, force=force)
+    return _rewrite_xl(file, binary, legacy=legacy, force=force)
+
+
+def is_hvm(file: ConfigFile) -> bool:
+    """Whether `file` is the config of an HVM guest under Xen, in either format, and complete enough to have a name.
+
+    Raises `VmConfigError` if it is no config at all.
+    """
+    if is_xml(file.content):
+        domain = parse_domain(file.content, printable(file.path))
+        return domain.kind == "xen" and domain.os_type == "hvm" and bool(domain.name)
+    view = view_xl(_parse(file), file.path.parent)
+    return view.hvm and bool(view.name)
+
+
+def _parse(file: ConfigFile) -> XlConfig:
+    name = printable(file.path)
+    try:
+        return parse(file.content, name)
+    except XlSyntaxError as error:
+        python = is_python(file.content)
+        if python is None:
+            raise
+        raise VmConfigError(
+            f"{name}: a Python config of the old xm toolstack ({python})",
+            "xl does not run Python: write down what it computes as plain `name = value` lines, then run this again",
+        ) from error
+
+
+def _rewrite_xl(file: ConfigFile, binary: Path, *, legacy: bool, force: bool) -> Rewrite:
+    config = _parse(file)
+    view = view_xl(config, file.path.parent)
+    notes = [f"xl refuses this config: {refusal}" for refusal in view.refusals]
+    if not view.hvm and not force:
+        reason = f"{_GUESTS[view.type]} ({view.type_reason}) has no device model but for its backends"
+        return Rewrite(file.content, notes=tuple(notes), left_alone=reason)
+    wanted = _settings(config, os.fspath(binary), notes, legacy=legacy, force=force)
+    changes = tuple(
+        Setting(name, _shown(config.get(name)), value) for name, value in wanted.items() if config.get(name) != value
+    )
+    notes += _contradictions(view, config, binary)
+    return Rewrite(edit(config, wanted), changes, tuple(notes))
+
+
+def _settings(config: XlConfig, binary: str, notes: list[str], *, legacy: bool, force: bool) -> dict[str, str]:
+    obsolete = config.text("device_model")
+    if legacy:
+        notes.append("device_model is read by the oldest toolstacks only; xl of today warns of it and ignores it")
+        return {"device_model": binary}
+    version = config.text("device_model_version")
+    if version not in (None, QEMU_XEN) and not force:
+        why = (
+            "a device model of its own kind: its guests were installed on other hardware and with another BIOS"
+            if version == TRADITIONAL
+            else "which xl does not know"
+        )
+        raise VmConfigError(
+            f'{config.name}: it has device_model_version="{version}", {why}',
+            f'--force makes it "{QEMU_XEN}"; try that with a copy of the guest first',
+        )
+    wanted = {"device_model_override": binary, "device_model_version": QEMU_XEN}
+    if obsolete is not None and "stubdom-dm" in obsolete:
+        # xl looks for this very word (parse_config_data in tools/xl/xl_parse.c).
+        notes.append("device_model asks for a stub domain (stubdom-dm) and was left so; xl of today ignores it")
+    elif obsolete is not None:
+        wanted["device_model"] = binary
+        notes.append("device_model, which xl of today warns of and ignores, goes along for older toolstacks")
+    return wanted
+
+
+def _contradictions(view: GuestView, config: XlConfig, binary: Path) -> list[str]:
+    """Return what else in the config is about another device model than `binary`; it is left as it is."""
+    notes = []
+    stubdomain = [name for name in config.effective() if name.startswith("stubdomain_")]
+    if view.stubdomain.enabled:
+        # libxl__spawn_stub_dm in tools/libs/light/libxl_dm.c hands the guest's device_model on to the stub domain.
+        notes.append(
+            "device_model_stubdomain_override is set: the guest's device model is the one in the stub domain, and "
+            f"{binary.name} only serves the stub domain's own disks and consoles"
+        )
+    elif stubdomain:
+        notes.append(f"{', '.join(stubdomain)}: without effect, as device_model_stubdomain_override is not set")
+    if view.firmware == "rombios":
+        # libxl__domain_build_info_setdefault in tools/libs/light/libxl_create.c
+        notes.append(f'bios="rombios" goes with {TRADITIONAL} only: libxl refuses it with {QEMU_XEN}')
+    return notes
+
+
+def _shown(value: Value | None) -> str | None:
+    return value if value is None or isinstance(value, str) else "[...]"
+
+
+def _rewrite_libvirt(file: ConfigFile, binary: Path, *, legacy: bool, force: bool) -> Rewrite:
+    domain = parse_domain(file.content, printable(file.path))
+    reason = ""
+    if domain.kind != "xen":
+        reason = f"a domain of type '{domain.kind}', and not of Xen"
+    elif domain.os_type in _OS_TYPES:
+        reason = f"{_GUESTS[_OS_TYPES[domain.os_type]]} (<os><type>) has no device model but for its backends"
+    elif domain.os_type != "hvm":
+        reason = f"<os><type> is '{domain.os_type}', and only hvm has a device model"
+    if reason and not force:
+        return Rewrite(file.content, left_alone=reason)
+    content = set_emulator(domain, os.fspath(binary))
+    notes = []
+    if content != file.content and (_LIBVIRT_WARNING in file.content[:500] or file.path.is_relative_to(_LIBVIRT)):
+        notes.append(f"this is libvirt's own file, which it may overwrite: `virsh define {file.path}` makes it known")
+    if legacy:
+        notes.append("--legacy is about xl.cfg; libvirt has one setting, <emulator>")
+    if len(domain.emulators) > 1:
+        notes.append("it has more than one <emulator>; libvirt reads the first")
+    changed = content != file.content
+    changes = (Setting("emulator", domain.emulator, os.fspath(binary)),) if changed else ()
+    return Rewrite(content, changes, tuple(notes))
