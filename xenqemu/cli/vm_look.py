@@ -2,6 +2,125 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
 import click
 
-COMMANDS: tuple[click.Command, ...] = ()
+from xenqemu.cli.common import json_option, print_facts, print_json, print_table, session
+from xenqemu.errors import EXIT_OK, EXIT_VM_CONFIG, VmConfigError
+
+_CONFIGS = click.Path(path_type=Path)
+_DISK_COLUMNS = ("vdev", "target", "format", "backend", "writable", "cdrom", "why")
+_VIF_COLUMNS = ("type", "model", "bridge", "mac", "script")
+
+
+@click.command("list")
+@click.argument("paths", nargs=-1, type=_CONFIGS, metavar="[PATH]...")
+@json_option
+def list_(paths: tuple[Path, ...], as_json: bool) -> None:
+    """List the VM configs that are or are in PATH: their type, their device model, what is wrong with them.
+
+    Without PATH those in /etc/xen and /etc/libvirt/libxl.
+    """
+    from xenqemu.vm.catalogue import list_guests
+
+    entries = list_guests(paths, session().state)
+    if as_json:
+        print_json({"configs": [asdict(entry) for entry in entries]})
+        return
+    print_table(
+        ("config", "name", "type", "device model", "problems"),
+        [
+            (entry.path, entry.name, entry.type, entry.device_model or entry.origin, "; ".join(entry.problems) or "-")
+            for entry in entries
+        ],
+    )
+
+
+@click.command("show")
+@click.argument("config", type=_CONFIGS)
+@json_option
+def show(config: Path, as_json: bool) -> None:
+    """Show what the toolstack will make of CONFIG: type, device model, disks, network, screen, settings not known."""
+    from xenqemu.vm.describe import describe, without_blanks
+    from xenqemu.vm.guest import read_guest
+    from xenqemu.vm.lint import lint_guest
+
+    guest = read_guest(config)
+    facts = describe(guest)
+    report = lint_guest(guest, session().state, ask=False)
+    if as_json:
+        print_json({**facts, "findings": [asdict(finding) for finding in report.findings]})
+        return
+    tables = ("disks", "vifs", "files")
+    print_facts(without_blanks({name: value for name, value in facts.items() if name not in tables}))
+    _print_rows("disks", _DISK_COLUMNS, facts["disks"])
+    _print_rows("network", _VIF_COLUMNS, facts["vifs"])
+    _print_rows("files", ("key", "path", "problem"), facts["files"])
+    click.echo("\nwhat is wrong with it, no device model asked:")
+    _print_findings([asdict(finding) for finding in report.findings])
+
+
+@click.command("lint")
+@click.argument("configs", nargs=-1, required=True, type=_CONFIGS, metavar="CONFIG...")
+@click.option("--dm", type=_CONFIGS, metavar="BINARY", help="Ask this device model instead of the config's own.")
+@click.option("--xen", default="", metavar="VERSION", help="The toolstack's Xen [the one that runs, else BINARY's].")
+@json_option
+def lint(configs: tuple[Path, ...], dm: Path | None, xen: str, as_json: bool) -> int:
+    """Say what the device model, or the Xen, will refuse of each CONFIG, before a guest finds out.
+
+    The device model is started to be asked, without a guest. Ends with 7 when there is an error in a CONFIG.
+    """
+    from xenqemu.vm.binary import choose_binary
+    from xenqemu.vm.lint import lint_config
+
+    state = session().state
+    binary = choose_binary(state, named=dm).path if dm else None
+    results: list[dict[str, Any]] = []
+    for config in configs:
+        try:
+            report = lint_config(config, state, binary=binary, xen=xen)
+        except VmConfigError as error:
+            results.append(_unreadable(config, error))
+        else:
+            results.append({**asdict(report), "failed": report.failed})
+    if as_json:
+        print_json({"configs": results})
+    else:
+        for result in results:
+            model = result["device_model"] or f"none asked ({result['origin']})"
+            click.echo(f"{result['path']}: device model {model}, Xen {result['xen'] or 'of any version'}")
+            _print_findings(result["findings"])
+    return EXIT_VM_CONFIG if any(result["failed"] for result in results) else EXIT_OK
+
+
+def _unreadable(config: Path, error: VmConfigError) -> dict[str, Any]:
+    finding = {"rule": "unreadable", "severity": "error", "line": 0, "message": error.message, "hint": error.hint}
+    return {
+        "path": config,
+        "device_model": "",
+        "origin": "the config cannot be read",
+        "xen": "",
+        "findings": [{**finding, "reference": ""}],
+        "failed": True,
+    }
+
+
+def _print_rows(title: str, columns: tuple[str, ...], rows: list[Mapping[str, Any]]) -> None:
+    if rows:
+        click.echo(f"\n{title}:")
+        print_table(columns, [[row[column] for column in columns] for row in rows])
+
+
+def _print_findings(findings: list[Mapping[str, Any]]) -> None:
+    for finding in findings:
+        place = f"line {finding['line']}: " if finding["line"] else ""
+        click.echo(f"{finding['severity']}: {place}{finding['message']} [{finding['rule']}]\n  {finding['hint']}")
+    if not findings:
+        click.echo("nothing to say")
+
+
+COMMANDS: tuple[click.Command, ...] = (list_, show, lint)

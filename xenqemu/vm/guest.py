@@ -15,9 +15,9 @@ from xenqemu.vm.guest_xml import view_libvirt
 from xenqemu.vm.libvirt import is_xml
 from xenqemu.vm.model import QEMU_XEN, TRADITIONAL, GuestFile, GuestView, Stubdomain, Vnc
 from xenqemu.vm.vif import Vif, parse_vif
-from xenqemu.vm.xlcfg import XlConfig, parse
+from xenqemu.vm.xlcfg import XlConfig, XlSyntaxError, is_python, parse
 
-__all__ = ["Disk", "GuestFile", "GuestView", "Stubdomain", "Vif", "Vnc", "read_guest", "view_xl"]
+__all__ = ["Disk", "GuestFile", "GuestView", "Stubdomain", "Vif", "Vnc", "parse_xl", "read_guest", "view_xl"]
 
 # Settings that name a file which has to exist; libxl looks for a relative one of the second kind among its own.
 _FILES = ("kernel", "ramdisk", "bios_path_override", "acpi_firmware", "smbios_firmware", "device_tree")
@@ -42,7 +42,21 @@ def read_guest(path: Path, folder: Path | None = None) -> GuestView:
     folder = (folder or Path()).absolute()
     if is_xml(data):
         return view_libvirt(data, path)
-    return view_xl(parse(data, str(path)), folder)
+    return view_xl(parse_xl(data, str(path)), folder)
+
+
+def parse_xl(data: bytes, name: str) -> XlConfig:
+    """Return the xl.cfg in `data`; `name` is for messages. Raises `VmConfigError`, which knows a Python file of xm."""
+    try:
+        return parse(data, name)
+    except XlSyntaxError as error:
+        python = is_python(data)
+        if python is None:
+            raise
+        raise VmConfigError(
+            f"{name}: a Python config of the old xm toolstack ({python})",
+            "xl does not run Python: write down what it computes as plain `name = value` lines",
+        ) from error
 
 
 def view_xl(config: XlConfig, folder: Path) -> GuestView:
