@@ -22,6 +22,8 @@ ACCEPTED = (
     *(b"a=9223372036854775807", b"a=9223372036854775808", b"a='-9223372036854775808'", b"a='-9223372036854775809'"),
     *(
         b"a=0;b='-0'",
+        b"a=" + b"9" * 5000,
+        b"a=0x" + b"f" * 5000,
         b"a.b_c.9=1",
         b"a.=1",
         b"a=12fx",
@@ -104,7 +106,7 @@ def test_xenqemu_and_libxlutil_agree(libxlutil: Libxlutil, config: bytes, seed: 
 
 @pytest.mark.parametrize("data", [*REAL, *ACCEPTED])
 def test_they_agree_on_what_is_good(libxlutil: Libxlutil, data: bytes) -> None:
-    for seed in range(20):
+    for seed in range(6):
         assert check(libxlutil, data, random.Random(seed))
 
 

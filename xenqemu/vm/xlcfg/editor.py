@@ -12,7 +12,6 @@ from xenqemu.vm.xlcfg.lexis import NAME, STRAY, quote
 
 _name = re.compile(NAME)
 _separator_after = re.compile(rb"[ \t]*(?:;[ \t]*)?")
-_separator_before = re.compile(rb"[ \t]*;[ \t]*\Z")
 _line_rest = re.compile(rb"[ \t]*(?:\n|\Z)")
 _stray = re.compile(STRAY)
 
@@ -81,8 +80,10 @@ def _removals(config: XlConfig, names: set[str]) -> list[_Splice]:
         after = _separator_after.match(data, statement.end)
         end = after.end() if after else statement.end
         if b";" not in data[statement.end : end]:
-            before = _separator_before.search(data, data.rfind(b"\n", 0, start) + 1, start)
-            start, end = (before.start(), statement.end) if before else (start, end)
+            line_start = data.rfind(b"\n", 0, start) + 1
+            before = data[line_start:start].rstrip(b" \t")
+            if before.endswith(b";"):
+                start, end = line_start + len(before[:-1].rstrip(b" \t")), statement.end
         if spans and start <= spans[-1][1]:
             start = spans.pop()[0]
         spans.append((start, end))
