@@ -12,7 +12,7 @@ from typing import Any
 
 # enum xenbus_state of Xen's public/io/xenbus.h
 _CONNECTED = "4"
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[@-Z\\-_])|[\x00\x07\x08]")
+_ESCAPES = re.compile(r"\x1b(?:[()].|\[[0-?]*[ -/]*[@-~]|[@-Z\\-_])|[\x00\x07\x08]")
 
 
 @dataclass(frozen=True)

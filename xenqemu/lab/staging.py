@@ -21,7 +21,7 @@ from xenqemu.vm.xlcfg import XlConfig, edit, is_python, parse
 from xenqemu.vm.xlcfg.lexis import quote
 
 # Folders that dom0 mounts something on while it starts: nothing from its archive of files is seen in them.
-_MOUNTED = tuple(map(PurePosixPath, ("/dev", "/proc", "/sys", "/run", "/var/run", "/tmp")))  # noqa: S108
+_MOUNTED = tuple(map(PurePosixPath, ("/dev", "/proc", "/sys")))
 _LATE = "/usr/lib/xenqemu/staged"
 _KERNELS = ("kernel", "stubdomain_kernel")
 # Where a VNC server can listen in a dom0 that has no network.
