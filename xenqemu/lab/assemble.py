@@ -35,8 +35,8 @@ def assemble(folder: Path, variant: BootSector = BootSector.STAYS) -> bytes:
         with resources.as_file(source) as path:
             run(["as", "--32", *symbols, "-o", object_file, path])
         # Without --build-id=none a linker whose default it is would put a note in front of the code.
-        run(["ld", "-m", "elf_i386", "--oformat", "binary", "--build-id=none", "-Ttext", _ORIGIN, "-e", "_start"]
-            + ["-o", binary, object_file])  # fmt: skip
+        link = ["ld", "-m", "elf_i386", "--oformat", "binary", "--build-id=none", "-Ttext", _ORIGIN, "-e", "_start"]
+        run([*link, "-o", binary, object_file])
     except CommandFailedError as error:
         said = error.completed.stderr.strip().splitlines() or ["it said nothing"]
         raise MissingError(

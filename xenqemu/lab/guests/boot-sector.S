@@ -244,7 +244,7 @@ screen_init:
         movb    $2, row
         # A bar of the sixteen colours, at the right of the last line.
         movw    $16, %si
-        movw    $0x172d, %cx
+        movw    $0x182d, %cx
 1:      movw    %si, %ax
         decw    %ax
         shlb    $4, %al
