@@ -39,8 +39,8 @@ class Case:
 
     `kind` is `boot-sector` or `linux`. A guest that is to boot says what `expect` (a regular expression) matches within
     `timeout` seconds, and then `checks` hold; for one that is not to boot `fails` matches the reason, and is not empty.
-    `xen` and `qemu` are the oldest that can do it (None: all that are supported). `guest` tells `build_case` how to make
-    its files.
+    `xen` and `qemu` are the oldest that can do it (None: all that are supported). `guest` tells `build_case` what
+    its files hold.
     """
 
     name: str
