@@ -82,7 +82,7 @@ class _Server:
 
     def text(self) -> str:
         (size,) = self.unpack(">I")
-        return self.receive(min(size, 1 << 16)).decode("latin-1")
+        return self.receive(min(size, 1 << 16)).decode("latin-1").rstrip("\0")  # QEMU counts a C string's end
 
 
 def capture(stream: socket.socket, *, password: str | None = None, timeout: float = 10.0) -> Screen:
