@@ -72,8 +72,9 @@ def _absolute(path: Path) -> Path:
         raise UsageError(f"{path}: no such home directory", "name the device model's file") from error
     plain = Path(os.path.abspath(path))  # noqa: PTH100 (resolve() would follow the link itself)
     try:
+        path.stat()
         # `..` after a link leads elsewhere than its name says.
-        return plain if plain.samefile(path) else path.absolute()
+        return plain if plain.exists() and plain.samefile(path) else path.absolute()
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}", "name the device model's file") from error
 

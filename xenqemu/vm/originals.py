@@ -177,6 +177,7 @@ def _upgrade(connection: sqlite3.Connection, path: Path) -> None:
     if version > _VERSION:
         raise VmConfigError(f"{path} is of a newer xenqemu", "use that one, or another state directory (--state-dir)")
     if version < _VERSION:
+        connection.execute("PRAGMA auto_vacuum = FULL")  # what was reverted is to take no room
         connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
 
 

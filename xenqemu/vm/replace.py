@@ -52,16 +52,18 @@ def read_config(path: Path) -> ConfigFile:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
         raise _failed(path, "cannot be read", error) from error
-    with os.fdopen(handle, "rb") as file:
+    try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             raise VmConfigError(f"{printable(path)}: no regular file", "name the file of a VM config")
         if status.st_size > MAX_SIZE:
             raise VmConfigError(f"{printable(path)}: {status.st_size >> 20} MiB", "no VM config is as large as that")
-        try:
+        with os.fdopen(handle, "rb", closefd=False) as file:
             return ConfigFile(path, file.read(MAX_SIZE + 1), status, _attributes(handle))
-        except OSError as error:
-            raise _failed(path, "cannot be read", error) from error
+    except OSError as error:
+        raise _failed(path, "cannot be read", error) from error
+    finally:
+        os.close(handle)
 
 
 def write_beside(file: ConfigFile, temporary: Path, content: bytes) -> None:

@@ -25,7 +25,7 @@ from xenqemu.vm.originals import USE, Change, Originals, digest, open_originals
 from xenqemu.vm.replace import ConfigFile, printable, put_in_place, read_config, sync_folder, write_beside
 
 # A file system commits what several threads sync at the same time together: 2.5 times as fast on ext4.
-_THREADS = 8
+_THREADS = 16
 # Each may be in a folder of its own, which is kept open: within the usual limit of 1024 files.
 _BATCH = 500
 _NAME_MAX = 255
