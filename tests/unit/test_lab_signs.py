@@ -106,8 +106,8 @@ def test_connected_frontends() -> None:
 def test_only_what_is_expected_counts_when_something_is() -> None:
     text = "guest login: "
     assert not judge(serial(text), serial(text, 1000), expect="ready=[0-9]+").decided
-    assert judge(serial("x\r\nready=7\r\n"), expect="ready=[0-9]+").sign == "/ready=[0-9]+/ on the serial port"
-    assert judge(serial("firmware: Booting from ROM"), expect="ROM").sign == "/ROM/ on the serial port"
+    assert judge(serial("x\r\nready=7\r\n"), expect="ready=[0-9]+").sign == "'ready=7' on the serial port"
+    assert judge(serial("firmware: Booting from ROM"), expect="ROM").sign == "'ROM' on the serial port"
 
 
 def test_a_clean_shutdown() -> None:

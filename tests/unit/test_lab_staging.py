@@ -170,7 +170,9 @@ def test_the_device_model_that_was_given_wins_and_it_is_said(tmp_path: Path, dev
     other.write_text("#!/bin/sh\n")
     other.chmod(0o755)
     guest = stage(f"name='g'\ntype='hvm'\ndevice_model_override='{device_model}' # mine\n", device_model=other)
-    assert staged_text(guest) == f"name='g'\ntype='hvm'\ndevice_model_override='{other}' # mine\n"
+    assert staged_text(guest) == f"name='g'\ntype='hvm'\ndevice_model_override='{other}' # mine\n" + (
+        'device_model_version = "qemu-xen"\n'
+    )
     assert guest.notes == (f"{other} is used instead of the config's {device_model}",)
     assert (tmp_path / "guest.cfg").read_text() == (
         f"name='g'\ntype='hvm'\ndevice_model_override='{device_model}' # mine\n"

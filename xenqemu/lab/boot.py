@@ -32,6 +32,7 @@ _LOGS = "/var/log/xen"
 _POLL = 0.4
 # Looking at more than what the guest writes takes programs in dom0, which share a processor with the guest.
 _LOOK_EVERY = 2.0
+_OPEN_SECONDS = 2.0
 _SCREENSHOT_SECONDS = 20.0
 _CHECK_SECONDS = 60.0
 _MOST_RESTARTS = 2
@@ -50,8 +51,8 @@ class Check:
 class Wish:
     """What is wanted of a guest: to be up within `timeout` seconds, by the sign `expect` (a pattern; empty: any).
 
-    `heard` is called with what the guest writes as it comes, `screenshot` gets a picture of its screen. A guest that is
-    not `ephemeral` is left running.
+    `heard` is called with what the guest writes as it comes, `screenshot` gets a picture of its screen. A guest that
+    is not `ephemeral` is left running for as long as its host.
     """
 
     timeout: float
@@ -75,7 +76,7 @@ class _Watched:
     offsets: dict[str, int] = field(default_factory=dict)
     store: Mapping[str, str] = field(default_factory=dict)
     life: Life = field(default_factory=Life)
-    gone: bool = False
+    gone: int = 0  # how often its device model was found to have ended
 
 
 def furnish(host: Host, guests: Sequence[StagedGuest], disks: Mapping[str, int]) -> None:
@@ -106,7 +107,7 @@ def _must(host: Host, argv: tuple[str, ...], stdin: bytes = b"") -> None:
 
 
 def boot_guest(host: Host, guest: StagedGuest, wish: Wish, logs: Path) -> GuestResult:
-    """Create `guest`, wait for a sign that it has booted, look at it, destroy it, and return what came of it.
+    """Create `guest`, wait for a sign that it has booted, look at it, and return what came of it.
 
     `logs` is a folder for what was heard. Raises `HostError` when the host itself fails; what fails in the guest is
     in the result.
@@ -137,9 +138,7 @@ class _Boot:
             if watched is not None:
                 self._follow(watched)
         finally:
-            self._keep_logs()
-        if self._wish.ephemeral or not self._result.booted:
-            self._host.run(("xl", "destroy", self._guest.view.name))
+            self._save("device-model", self._device_model_log())
         return self._result
 
     def _create(self) -> _Watched | None:
@@ -148,6 +147,7 @@ class _Boot:
         job = self._host.start(("env", "-C", self._guest.folder, "xl", "-vvv", "create", "-p", self._guest.path))
         while (status := job.poll()).running:
             if time.monotonic() > self._deadline:
+                job.kill()
                 reason = reasons.why_not_created("", self._device_model_log(), self._wish.timeout)
                 self._result = replace(self._result, reason=reason, log=reasons.last_lines(self._device_model_log()))
                 return None
@@ -173,7 +173,7 @@ class _Boot:
 
     def _listen(self, watched: _Watched) -> None:
         """Find where the guest writes, and have it written to files: a pseudo terminal that nobody reads loses it."""
-        self._look(watched)
+        self._look_up(watched)
         watched.pid = int(watched.store.get("image/device-model-pid") or 0)
         for number, port in enumerate(self._guest.view.serial):
             if port.startswith("file:"):
@@ -187,7 +187,7 @@ class _Boot:
             self._wait_for(path)
 
     def _wait_for(self, path: str) -> None:
-        until = time.monotonic() + 2
+        until = time.monotonic() + _OPEN_SECONDS
         while time.monotonic() < until:
             if self._read(path, 0) is not None:
                 return
@@ -212,7 +212,8 @@ class _Boot:
         """Return why nothing more is to be expected, or nothing."""
         if watched.life.restarts > _MOST_RESTARTS:
             return "the guest restarts over and over"
-        if watched.gone and not heard.shutdown:
+        # A guest that shuts down takes it along, which xl may not have logged yet.
+        if watched.gone > 1 and not heard.shutdown:
             return reasons.device_model_gone(self._device_model_log())
         if time.monotonic() > self._deadline:
             return reasons.why_silent(heard, self._wish.timeout, expect=self._wish.expect)
@@ -291,13 +292,18 @@ class _Boot:
         restarted = watched.life.domid not in (0, watched.domid)
         if restarted:
             watched.domid = watched.life.domid
-        listing = self._host.run(("xenstore-ls", "-f", f"/local/domain/{watched.domid}"))
-        watched.store = read_store(listing.stdout.decode(errors="replace"), watched.domid) or watched.store
         if restarted:
             self._listen(watched)
+        elif not self._wish.expect:
+            self._look_up(watched)
         if watched.pid:
             stat = self._read(f"/proc/{watched.pid}/stat", 0) or b""
-            watched.gone = stat.rpartition(b") ")[2][:1] in (b"", b"Z", b"X")
+            ended = stat.rpartition(b") ")[2][:1] in (b"", b"Z", b"X")
+            watched.gone = watched.gone + 1 if ended else 0
+
+    def _look_up(self, watched: _Watched) -> None:
+        listing = self._host.run(("xenstore-ls", "-f", f"/local/domain/{watched.domid}"))
+        watched.store = read_store(listing.stdout.decode(errors="replace"), watched.domid) or watched.store
 
     def _heard(self, watched: _Watched) -> Heard:
         return Heard(
@@ -305,7 +311,7 @@ class _Boot:
             text={port: watched.text.get(port, "") for port in watched.sources},
             xen=guest_lines(self._xen_console(), watched.domid),
             frontends=frontends(watched.store),
-            shutdown=watched.life.shutdown if watched.life.shutdown != "reboot" else "",
+            shutdown=watched.life.shutdown,
         )
 
     def _memory(self, watched: _Watched) -> Memory | None:
@@ -326,9 +332,6 @@ class _Boot:
             return self._host.read(path, offset, _READ_AT_ONCE)
         except FileNotFoundError:
             return None
-
-    def _keep_logs(self) -> None:
-        self._save("device-model", self._device_model_log())
 
     def _save_text(self, watched: _Watched) -> None:
         for port, text in watched.text.items():

@@ -10,12 +10,15 @@ from xenqemu.lab.result import Memory
 
 # enum of the SHUTDOWN_ codes of xen/include/public/sched.h
 _SHUTDOWNS = {0: "poweroff", 1: "reboot", 2: "suspend", 3: "crash", 4: "watchdog", 5: "soft reset"}
+# Of action_on_shutdown_names in tools/xl/xl_parse.c; the others make it anew.
+_FINAL = ("destroy", "preserve", "coredump-destroy")
 _KIB = 1024
 _STORE_LINE = re.compile(r'^(?P<path>/\S*) = "(?P<value>.*)"$', re.MULTILINE)
 _FRONTEND = re.compile(r"^device/(?P<device>(?:vif|vbd|console|vkbd|vfb)/\d+)/state$")
 # Of reload_domain_config and create_domain in tools/xl/xl_vmcontrol.c.
 _WAITING = re.compile(r"^Waiting for domain .* \(domid (?P<domid>\d+)\) to die", re.MULTILINE)
 _ENDED = re.compile(r"^Domain (?P<domid>\d+) has shut down, reason code (?P<code>-?\d+)", re.MULTILINE)
+_ACTION = re.compile(r"^Action for shutdown reason code -?\d+ is (?P<action>[\w-]+)", re.MULTILINE)
 _CREATED = re.compile(r"\bDomain (?P<domid>[1-9]\d*):")
 _GUEST_LINE = "(d{domid})"
 
@@ -25,7 +28,7 @@ class Life:
     """What `xl`, waiting for a domain's end, has logged.
 
     `domid` is the number that the domain has now (0: not known), `restarts` how often it was made anew, `shutdown` the
-    reason for which it has ended, empty while it has not.
+    reason for which it has ended, empty while it has not and while xl is about to make it anew.
     """
 
     domid: int = 0
@@ -40,8 +43,11 @@ def read_life(log: str) -> Life:
         return Life()
     domid = int(waits[-1]["domid"])
     ended = [match for match in _ENDED.finditer(log) if int(match["domid"]) == domid]
-    code = int(ended[-1]["code"]) if ended else None
-    shutdown = "" if code is None else _SHUTDOWNS.get(code, f"reason code {code}")
+    action = _ACTION.search(log, ended[-1].end()) if ended else None
+    shutdown = ""
+    if action and action["action"] in _FINAL:
+        code = int(ended[-1]["code"])
+        shutdown = _SHUTDOWNS.get(code, f"reason code {code}")
     return Life(domid, len({match["domid"] for match in waits}) - 1, shutdown)
 
 

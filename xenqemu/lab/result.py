@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +57,36 @@ class Report:
     host_seconds: float | None
     guests: tuple[GuestResult, ...]
     run: Path
-    packages: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
         """Whether every guest booted."""
         return all(guest.booted for guest in self.guests)
+
+    def as_wanted(self, fails: Mapping[str, str]) -> bool:
+        """Whether every guest booted; of those in `fails`, whether it failed for a reason that its pattern matches."""
+        return all(_as_wanted(guest, fails) for guest in self.guests)
+
+    @property
+    def sentence(self) -> str:
+        """One line on the first guest, which has booted."""
+        guest = self.guests[0]
+        seconds = sum(part or 0.0 for part in (self.host_seconds, guest.create_seconds, guest.boot_seconds))
+        memory = f", {guest.memory.rss / 1e6:.0f} MB" if guest.memory else ""
+        return f"booted a guest under Xen {self.xen}: {guest.name}, {seconds:.0f} s{memory} ({guest.sign})"
+
+    def table(self, fails: Mapping[str, str]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """Return the columns and the rows of a table of the guests; times in seconds, memory in MB."""
+        columns = ("guest", "created", "booted", "device model", "result")
+        rows = []
+        for guest in self.guests:
+            if guest.name in fails and _as_wanted(guest, fails):
+                result = f"fails as it should: {guest.reason}"
+            else:
+                result = guest.sign if guest.booted else guest.reason
+            memory = f"{guest.memory.rss / 1e6:.1f} MB" if guest.memory else "-"
+            rows.append((guest.name, _seconds(guest.create_seconds), _seconds(guest.boot_seconds), memory, result))
+        return columns, rows
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as JSON values."""
@@ -72,3 +97,13 @@ class Report:
             "guests": [guest.as_dict() for guest in self.guests],
             "logs": str(self.run),
         }
+
+
+def _as_wanted(guest: GuestResult, fails: Mapping[str, str]) -> bool:
+    if guest.name in fails:
+        return not guest.booted and re.search(fails[guest.name], guest.reason) is not None
+    return guest.booted
+
+
+def _seconds(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds:.1f} s"

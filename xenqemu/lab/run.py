@@ -79,19 +79,28 @@ def _plan_one(order: Order) -> Planned:
         )
 
 
-def choose_xen(explicit: str | None, models: Sequence[DeviceModel], default: str, ui: Ui) -> str:
+def choose_xen(explicit: str | None, models: Sequence[DeviceModel], ui: Ui) -> str:
     """Return the Xen to boot under: the one that was named, else the one that the device models are linked against.
 
-    `default` is for device models that do not say.
+    Where they do not say, it is the system's if the lab has that one, else the newest.
+
     A device model that is linked against another one is warned of: what its libxenctrl asks of the hypervisor can be
     refused there (XEN_DOMCTL_INTERFACE_VERSION, xen/include/public/domctl.h).
     """
     linked = list(dict.fromkeys(model.xen for model in models if model.xen))
-    series = explicit or next((xen for xen in linked if xen in known_series()), default)
+    series = explicit or next((xen for xen in linked if xen in known_series()), None) or _system_series()
     for model in models:
         if model.xen and model.xen != series.removeprefix("distro:"):
             ui.warn(f"{model.path} is linked against Xen {model.xen}, and is tried under Xen {series}")
     return series
+
+
+def _system_series() -> str:
+    from xenqemu.xen import inspect
+
+    version = inspect("system").version
+    series = "" if version is None else f"{version.major}.{version.minor}"
+    return series if series in known_series() else known_series()[-1]
 
 
 @contextmanager
@@ -120,7 +129,7 @@ def carry_out(planned: Sequence[Planned], base: Callable[[], LabBase], run: Path
 
 
 def _boot_all(host: Host, planned: Sequence[Planned], run: Path, ui: Ui) -> Iterator[GuestResult]:
-    failed = ""
+    failed, before = "", ""
     for one in planned:
         if one.guest is None:
             if one.result is not None:
@@ -134,8 +143,12 @@ def _boot_all(host: Host, planned: Sequence[Planned], run: Path, ui: Ui) -> Iter
         for note in one.guest.notes:
             ui.note(f"{name}: {note}")
         try:
+            if before:
+                host.run(("xl", "destroy", before))
             with ui.step(f"booting {name}"):
-                yield boot_guest(host, one.guest, one.order.wish, run)
+                result = boot_guest(host, one.guest, one.order.wish, run)
+            before = name if one.order.wish.ephemeral or not result.booted else ""
+            yield result
         except HostError as error:
             failed = f"the virtual host failed: {error.message}"
             yield replace(unknown, reason=failed)
@@ -146,7 +159,8 @@ def host_options(guests: Sequence[StagedGuest], overlay: Sequence[OverlayFile], 
 
     Raises `MissingError` when this machine has less memory than that.
     """
-    plain = HostOptions()
+    # hvmloader and SeaBIOS write on Xen's console at a level that is filtered by default.
+    plain = HostOptions(extra_xen_arguments=("guest_loglvl=all",))
     files = sum(_size(file) for file in overlay) // _MIB
     dom0 = plain.dom0_memory_mib + 2 * files
     wanted = [max(guest.view.memory, guest.view.max_memory) + guest.view.video_memory + _GUEST_MIB for guest in guests]

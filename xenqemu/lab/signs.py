@@ -81,8 +81,10 @@ class Judge:
         """Return the verdict on what was heard so far."""
         if self._expect is not None:
             for port, text in heard.text.items():
-                if self._expect.search(plain(text)):
-                    return Verdict(f"/{self._expect.pattern}/ on the {port}")
+                match = self._expect.search(plain(text))
+                if match:
+                    said = (match[0].strip().split("\n") or [""])[-1]
+                    return Verdict(f"'{said}' on the {port}")
         reason = _failure(heard)
         if reason:
             return Verdict(reason=reason)

@@ -17,6 +17,7 @@ from xenqemu.lab.model import HostDisk, OverlayFile
 from xenqemu.vm.disk import Disk, choose_backend, parse_disk
 from xenqemu.vm.guest import GuestView, view_xl
 from xenqemu.vm.libvirt import is_xml
+from xenqemu.vm.model import QEMU_XEN
 from xenqemu.vm.xlcfg import XlConfig, edit, is_python, parse
 from xenqemu.vm.xlcfg.lexis import quote
 
@@ -164,6 +165,8 @@ def _device_model(view: GuestView, options: StageOptions, stage: _Stage) -> Devi
     model = inspect_device_model(chosen)
     if chosen != named:
         stage.changes["device_model_override"] = str(chosen)
+        if view.config is not None and view.config.text("device_model_version") is None:
+            stage.changes["device_model_version"] = QEMU_XEN  # xl warns of an override without
         if options.device_model is None:
             stage.notes.append(f"the config names no device model: {chosen} is used")
         elif named is not None:
