@@ -37,7 +37,7 @@ def to_qcow2(raw: bytes) -> bytes:
     """
     clusters = -(-len(raw) // _CLUSTER)
     first_data = 5
-    if len(raw) % SECTOR or clusters > _CLUSTER // 8 or first_data + clusters > _CLUSTER // 2:
+    if len(raw) % SECTOR or clusters > _CLUSTER // 8:
         raise ValueError(f"no disk of {len(raw)} bytes can be made a qcow2 image here")
     header = struct.pack(
         ">4sIQIIQIIQQIIQQQQII",
