@@ -253,6 +253,8 @@ def boot_configs(configs: Sequence[Path], request: BootRequest, state: StateDir,
     from xenqemu.lab.runs import run_folder
     from xenqemu.lab.staging import read_config
 
+    if request.screenshot is not None and len(configs) > 1:
+        raise UsageError("--screenshot takes a picture of one guest", "name one config")
     orders = tuple(_order(read_config(path), request, Path.cwd(), state) for path in configs)
     planned = run.plan(orders)
     models = [one.guest.device_model for one in planned if one.guest and one.guest.device_model]

@@ -12,7 +12,9 @@ SEABIOS = "SeaBIOS (version 1.16.2-debian-1.16.2-1)\nSearching bootorder for: HA
 DISK = SEABIOS + "Booting from Hard Disk...\nBooting from 0000:7c00\n"
 NO_DISK = SEABIOS + (
     "Booting from DVD/CD...\nBoot failed: Could not read from CDROM (code 0003)\n"
-    "Booting from Hard Disk...\nBoot failed: not a bootable disk\n\nNo bootable device.  Retrying in 60 seconds.\n"
+    "Booting from Hard Disk...\nBoot failed: not a bootable disk\n\n"
+    "Booting from Floppy...\nBoot failed: could not read the boot disk\n\n"
+    "No bootable device.  Retrying in 60 seconds.\n"
 )
 FROM_SECOND = SEABIOS + (
     "Booting from DVD/CD...\nBoot failed: Could not read from CDROM (code 0003)\n"
@@ -73,8 +75,7 @@ def test_the_device_that_was_started_is_named() -> None:
 
 def test_no_bootable_disk_is_told_at_once() -> None:
     assert judge(Heard(1, xen=NO_DISK)).reason == (
-        "no bootable disk: the firmware tried DVD/CD: Could not read from CDROM (code 0003); "
-        "the firmware tried Hard Disk: not a bootable disk"
+        "no bootable disk: DVD/CD: Could not read from CDROM (code 0003); Hard Disk: not a bootable disk"
     )
     none = SEABIOS + "No bootable device.  Retrying in 60 seconds.\n"
     assert judge(Heard(1, xen=none)).reason == "no bootable disk: the firmware found none"

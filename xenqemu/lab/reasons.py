@@ -40,22 +40,12 @@ def why_not_created(xl: str, log: str, seconds: float | None = None) -> str:
     if seconds is not None:
         said = last_words(log)
         return f"xl create did not end within {seconds:.0f} s{f': {said}' if said else ''}"
-    words = {"log": last_words(log), "ended": _ended(xl)}
+    words = {"log": last_words(log)}
     for rule in _rules()["xl"]:
         match = re.search(rule["pattern"], xl)
-        if match and "cause" in rule:
-            match = re.search(rule["cause"], xl)
         if match and (words["log"] or not rule.get("and_log")):
             return str(rule["reason"]).format(**(match.groupdict() | words))
     return "xl create failed and said nothing"
-
-
-def _ended(xl: str) -> str:
-    rules = _rules()["ended"]
-    status, signal = re.search(rules["status"], xl), re.search(rules["signal"], xl)
-    if status:
-        return f"exited with status {status['what']}"
-    return f"was killed by {signal['what']}" if signal else "exited"
 
 
 def device_model_gone(log: str) -> str:

@@ -138,5 +138,6 @@ def _failure(heard: Heard) -> str:
 
 def _boot_attempts(xen: str) -> str:
     rule = _rules()["boot"]
-    tried = [str(rule["text"]).format(**match.groupdict()) for match in re.finditer(rule["pattern"], xen)]
+    found = [match.groupdict() for match in re.finditer(rule["pattern"], xen)]
+    tried = [str(rule["text"]).format(**one) for one in found if one["device"] not in rule["not_worth_telling"]]
     return "; ".join(dict.fromkeys(tried)) or str(rule["none"])
