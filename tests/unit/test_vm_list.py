@@ -237,3 +237,14 @@ def test_lint_with_a_device_model_that_is_none(tmp_path: Path, capsys: pytest.Ca
 def test_the_toolstacks_own_device_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_model, "DEFAULT_PATHS", (str(tmp_path / "none"), "/bin/sh"))
     assert default_path() == Path("/bin/sh")
+
+
+def test_bytes_that_are_no_text_are_shown_as_escapes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / os.fsdecode(b"a\xff\n.cfg")
+    path.write_bytes(HVM.encode() + b'kernel = "/k\xfe\t"\ndisk = ["/d\xfe,raw,xvda,w"]\n')
+    for command in ("list", "show", "lint"):
+        out = cli(capsys, "vm", command, path)[1]
+        assert out.isascii()
+        assert "a\\udcff\\n.cfg" in out
+        assert "/k\\udcfe\\t" in out
+    assert as_json(capsys, "vm", "show", path)[1]["kernel"] == "/k\udcfe\t"

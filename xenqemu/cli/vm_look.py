@@ -26,6 +26,7 @@ def list_(paths: tuple[Path, ...], as_json: bool) -> None:
     Without PATH those in /etc/xen and /etc/libvirt/libxl.
     """
     from xenqemu.vm.catalogue import list_guests
+    from xenqemu.vm.describe import plain
 
     entries = list_guests(paths, session().state)
     if as_json:
@@ -34,8 +35,9 @@ def list_(paths: tuple[Path, ...], as_json: bool) -> None:
     print_table(
         ("config", "name", "type", "device model", "problems"),
         [
-            (entry.path, entry.name, entry.type, entry.device_model or entry.origin, "; ".join(entry.problems) or "-")
+            tuple(map(plain, (entry.path, entry.name, entry.type, entry.device_model or entry.origin, problems)))
             for entry in entries
+            for problems in ("; ".join(entry.problems) or "-",)
         ],
     )
 
@@ -75,6 +77,7 @@ def lint(configs: tuple[Path, ...], dm: Path | None, xen: str, as_json: bool) ->
     The device model is started to be asked, without a guest. Ends with 7 when there is an error in a CONFIG.
     """
     from xenqemu.vm.binary import choose_binary
+    from xenqemu.vm.describe import plain
     from xenqemu.vm.lint import lint_config
 
     state = session().state
@@ -92,7 +95,7 @@ def lint(configs: tuple[Path, ...], dm: Path | None, xen: str, as_json: bool) ->
     else:
         for result in results:
             model = result["device_model"] or f"none asked ({result['origin']})"
-            click.echo(f"{result['path']}: device model {model}, Xen {result['xen'] or 'of any version'}")
+            click.echo(plain(f"{result['path']}: device model {model}, Xen {result['xen'] or 'of any version'}"))
             _print_findings(result["findings"])
     return EXIT_VM_CONFIG if any(result["failed"] for result in results) else EXIT_OK
 
@@ -110,15 +113,20 @@ def _unreadable(config: Path, error: VmConfigError) -> dict[str, Any]:
 
 
 def _print_rows(title: str, columns: tuple[str, ...], rows: list[Mapping[str, Any]]) -> None:
+    from xenqemu.vm.describe import plain
+
     if rows:
         click.echo(f"\n{title}:")
-        print_table(columns, [[row[column] for column in columns] for row in rows])
+        print_table(columns, [[plain(row[column]) for column in columns] for row in rows])
 
 
 def _print_findings(findings: list[Mapping[str, Any]]) -> None:
+    from xenqemu.vm.describe import plain
+
     for finding in findings:
         place = f"line {finding['line']}: " if finding["line"] else ""
-        click.echo(f"{finding['severity']}: {place}{finding['message']} [{finding['rule']}]\n  {finding['hint']}")
+        click.echo(f"{finding['severity']}: {place}{plain(finding['message'])} [{finding['rule']}]")
+        click.echo(f"  {plain(finding['hint'])}")
     if not findings:
         click.echo("nothing to say")
 

@@ -74,6 +74,19 @@ def _needed(guest: GuestView) -> str:
 
 
 def without_blanks(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `facts` without what is empty, for people: what a config does not set is no news."""
-    nested = {name: without_blanks(value) if isinstance(value, Mapping) else value for name, value in facts.items()}
-    return {name: value for name, value in nested.items() if value not in ("", [], {}, None)}
+    """Return `facts` for people: without what is empty, as what a config does not set is no news; texts are `plain`."""
+    shown = {name: _shown(value) for name, value in facts.items()}
+    return {name: value for name, value in shown.items() if value not in ("", [], {}, None)}
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return without_blanks(value)
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return plain(value) if isinstance(value, str) else value
+
+
+def plain(value: object) -> str:
+    """Return `value` as text of one line that any terminal takes: control characters and stray bytes as escapes."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in str(value))
