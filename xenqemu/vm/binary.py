@@ -7,7 +7,6 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from xenqemu.build import find_artifact, list_artifacts
 from xenqemu.errors import MissingError, UsageError
 from xenqemu.state import StateDir
 
@@ -39,6 +38,8 @@ def choose_binary(state: StateDir, *, named: Path | None = None, key: str | None
         return _artifact(_complete(key, state), state, "--artifact")
     if BUILT_HERE.exists():
         return Binary(_checked(BUILT_HERE), "built in this folder")
+    from xenqemu.build import find_artifact, list_artifacts
+
     for entry in list_artifacts(state):
         if find_artifact(entry.key, state):
             return _artifact(entry.key, state, "the artifact used last")
@@ -59,6 +60,8 @@ def _complete(key: str, state: StateDir) -> str:
 
 
 def _artifact(key: str, state: StateDir, origin: str) -> Binary:
+    from xenqemu.build import find_artifact  # with the whole build stage, which --dm does not need
+
     found = find_artifact(key, state)
     if found is None:
         raise UsageError(f"the artifact {key} is damaged", "build it again with `xenqemu build`")
