@@ -280,7 +280,7 @@ def boot_cases(cases: Sequence[Case], request: BootRequest, state: StateDir, ui:
     with run_folder(state) as folder:
         base = cache(lambda: prepare(xen, state, ui))
         orders = []
-        for case in cases:
+        for case in _suited(cases, xen, model, state, ui):
             place = folder / case.name
             place.mkdir()
             config = read_config(build_case(case, base, place))
@@ -294,6 +294,21 @@ def boot_cases(cases: Sequence[Case], request: BootRequest, state: StateDir, ui:
             orders.append(replace(order, wish=replace(order.wish, checks=case.checks)))
         with run.carry_out(run.plan(orders), base, folder, ui) as booted:
             yield booted
+
+
+def _suited(cases: Sequence[Case], xen: str, model: Path, state: StateDir, ui: Ui) -> Iterator[Case]:
+    """Yield the cases that this Xen and this device model are new enough for; the others are told."""
+    from packaging.version import Version
+
+    from xenqemu.vm.device_model import Interview
+
+    for case in cases:
+        if case.xen and case.xen > Version(xen.removeprefix("distro:")):
+            ui.note(f"{case.name} is left out: it needs Xen {case.xen}")
+        elif case.qemu and case.qemu > Version(Interview(model, state).model().version or "0"):
+            ui.note(f"{case.name} is left out: it needs QEMU {case.qemu}")
+        else:
+            yield case
 
 
 def _order(config: XlConfig, request: BootRequest, folder: Path, state: StateDir) -> Order:

@@ -9,15 +9,18 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from click.testing import CliRunner
+from packaging.version import Version
 
 from tests.unit.fake_host import SERIAL, FakeHost
 from xenqemu.cli.lab import command
 from xenqemu.errors import MissingError
 from xenqemu.lab import boot, run
 from xenqemu.lab.boot import Wish
+from xenqemu.lab.cases import find_case, load_cases
 from xenqemu.lab.device_model import DeviceModel
 from xenqemu.lab.model import HostError, HostOptions, LabBase, OverlayFile
 from xenqemu.lab.result import GuestResult, Memory, Report
@@ -28,7 +31,7 @@ from xenqemu.state import StateDir
 from xenqemu.ui import QuietUi
 from xenqemu.vm.xlcfg import parse
 
-BASE = LabBase("k", "4.17.5", "4.17", Path("xen"), Path("vmlinuz"), "6.1", Path("base"), Path("guest"), {})
+BASE = Mock(LabBase, xen_version="4.17.5", series="4.17")
 MakeOrder = Callable[..., Order]
 
 
@@ -239,9 +242,25 @@ def test_lab_cases(xenqemu: Callable[..., Any], host: FakeHost) -> None:
 
 
 def test_a_case_that_shall_fail(xenqemu: Callable[..., Any], host: FakeHost) -> None:
-    from xenqemu.lab.cases import load_cases
-
     case = next(case for case in load_cases() if case.fails and "not-a-kernel" in case.name)
     done = xenqemu("cases", case.name, "--dm", "dm")
     assert done.return_value == 0, done.stdout
     assert "fails as it should" in done.stdout
+
+
+def test_cases_that_need_something_newer_are_left_out(
+    xenqemu: Callable[..., Any], host: FakeHost, device_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = find_case("boot-sector")
+    device_model.write_text("#!/bin/sh\necho QEMU emulator version 10.2.2\n")
+    host.later = {SERIAL: b"up"}
+    for newer, left_out in (
+        (replace(case, xen=Version("4.99")), "it needs Xen 4.99"),
+        (replace(case, qemu=Version("99")), "it needs QEMU 99"),
+        (replace(case, expect="up", qemu=Version("10.0")), ""),
+    ):
+        monkeypatch.setattr("xenqemu.lab.cases.find_case", lambda name, newer=newer: newer)
+        host.files[SERIAL] = b""
+        done = xenqemu("cases", "boot-sector", "--dm", "dm", "--json", "--xen", "4.17")
+        assert [guest["name"] for guest in json.loads(done.stdout)["guests"]] == ([] if left_out else ["boot-sector"])
+        assert left_out in done.stderr
