@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from xenqemu.errors import LabError
+from xenqemu.lab.bzimage import elf_inside
 from xenqemu.lab.cpio import Entry, link, regular, write_archive
 from xenqemu.lab.kmod import Module, dependencies, load_order, module_name
 from xenqemu.lab.model import DOM0_FIRMWARE, LabBase
@@ -102,7 +103,9 @@ def _make(recipe: Recipe, state: StateDir, ui: Ui, *, refresh: bool) -> LabBase:
 def _assemble(recipe: Recipe, closure: Closure, unpacked: Unpacked, folder: Path) -> None:
     kernel = unpacked.match(recipe.files["kernel"])[0]
     release = kernel.partition("vmlinuz-")[2]
-    shutil.copyfile(unpacked[kernel], folder / "vmlinuz")
+    packed_kernel = unpacked[kernel].read_bytes()
+    (folder / "vmlinuz").write_bytes(packed_kernel)
+    (folder / "vmlinux").write_bytes(elf_inside(packed_kernel) or packed_kernel)
     with gzip.open(unpacked[unpacked.match(recipe.files["hypervisor"])[0]]) as packed:
         (folder / "xen").write_bytes(packed.read())
     modules = _Modules(recipe, unpacked, release)

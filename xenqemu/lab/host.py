@@ -286,7 +286,7 @@ def _no_host(error: OSError, run_dir: Path) -> LabError | MissingError:
 
 def _stage(base: LabBase, overlay: Sequence[OverlayFile], options: HostOptions, run_dir: Path) -> Path:
     """Write dom0's file system for this run, and links to the rest whose paths need no quoting; return the former."""
-    for name, target in (("xen", base.hypervisor), ("vmlinuz", base.kernel)):
+    for name, target in (("xen", base.hypervisor), ("vmlinux", base.dom0_kernel)):
         (run_dir / name).unlink(missing_ok=True)
         (run_dir / name).symlink_to(target.absolute())
     recipe = load_recipe(base.series)
@@ -326,7 +326,7 @@ def _spawn(
                 listener.bind(f"{folder}/{_socket_name(number)}")
                 listener.listen(1)
                 listeners.append(listener.fileno())
-        wiring = Wiring(theirs.fileno(), listeners, _CONSOLE, "xen", "vmlinuz", "initrd")
+        wiring = Wiring(theirs.fileno(), listeners, _CONSOLE, "xen", "vmlinux", "initrd")
         argv = ("setpriv", "--pdeathsig", "KILL", "--", emulator, *arguments(options, disks, wiring))
         write_atomic(run_dir / "emulator.argv", "\n".join(argv).encode() + b"\n")
         (run_dir / _CONSOLE).write_bytes(b"")

@@ -30,8 +30,8 @@ class LabBase:
     """A virtual host that is ready to be started: everything of it that does not change from run to run.
 
     `key` names it; `xen_version` is the packaged hypervisor's (`4.17.7`), `series` its first two numbers, and
-    `packages` says which version of each package it consists of. `hypervisor` is an ELF, `kernel` a bzImage that dom0
-    runs and that an HVM guest can boot too, of release `kernel_release`; `base` is dom0's file system (cpio).
+    `packages` says which version of each package it consists of. `hypervisor` is an ELF, `kernel` a bzImage that an
+    HVM guest can boot, of release `kernel_release`; `base` is dom0's file system (cpio).
 
     `guest` is a folder with what a Linux guest of that kernel needs besides: `busybox` (static) and in `modules/`
     the kernel's modules for a guest's devices (uncompressed, see lab.toml), whose load order `modules` knows.
@@ -46,6 +46,11 @@ class LabBase:
     base: Path
     guest: Path
     packages: Mapping[str, str]
+
+    @property
+    def dom0_kernel(self) -> Path:
+        """What dom0 runs: the ELF file inside `kernel`."""
+        return self.kernel.with_name("vmlinux")
 
     @property
     def busybox(self) -> Path:

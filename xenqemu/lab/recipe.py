@@ -15,7 +15,7 @@ from xenqemu.errors import UsageError
 _FOLDER = Path(__file__).parent
 DOM0_FOLDER = _FOLDER / "dom0"
 _PREFIX = "distro:"
-_DECIDING = ("lab.toml", "base.py", "cpio.py", "kmod.py", "recipe.py")
+_DECIDING = ("lab.toml", "base.py", "bzimage.py", "cpio.py", "kmod.py", "recipe.py")
 
 
 @dataclass(frozen=True)
