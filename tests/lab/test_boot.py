@@ -68,7 +68,7 @@ def test_what_is_broken_is_told(xenqemu: Run, device_model: Path, folder: Path) 
     silent = script(folder / "silent", "exit 1")
     speaking = script(folder / "speaking", "echo this device model is broken >&2; exit 3")
     (folder / "empty.img").write_bytes(bytes(1 << 20))
-    (folder / "short.qcow2").write_bytes(to_qcow2((folder / "disk.img").read_bytes())[:1000])
+    (folder / "short.qcow2").write_bytes(to_qcow2((folder / "disk.img").read_bytes())[:100_000])
     (folder / "text").write_text("This is no kernel.\n" * 100)
 
     configs = {
@@ -86,7 +86,8 @@ def test_what_is_broken_is_told(xenqemu: Run, device_model: Path, folder: Path) 
             ["disk = [ 'vdev=hda,target=empty.img' ]", works],
             "no bootable disk: Hard Disk: not a bootable disk",
         ),
-        "disk-short": (["disk = [ 'vdev=hda,format=qcow2,target=short.qcow2' ]", works], "short.qcow2"),
+        "disk-short": (["disk = [ 'vdev=hda,format=qcow2,target=short.qcow2' ]", works], "short.qcow2 is truncated"),
+        "disk-not-qcow2": (["disk = [ 'vdev=hda,format=qcow2,target=text' ]", works], "Image is not in qcow2 format"),
         "kernel": (["kernel = 'text'", works], "text is not a kernel"),
         "works": ([disk, works, "vif = [ 'bridge=br-mine' ]"], ""),
     }

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from xenqemu.errors import LabError, UsageError, VmConfigError
-from xenqemu.lab.images import backing_file, is_kernel
+from xenqemu.lab.disk_image import to_qcow2
+from xenqemu.lab.images import backing_file, is_cut_off, is_kernel
 from xenqemu.lab.model import HostDisk, OverlayFile
 from xenqemu.lab.staging import StagedGuest, StageOptions, read_config, shared_disks, stage_guest
 from xenqemu.vm.disk import parse_disk
@@ -115,14 +116,16 @@ def test_the_rewritten_disk_means_the_same(tmp_path: Path, stage: Stage, name: s
     assert disk.backendtype == "qdisk"
 
 
+def layer(name: bytes) -> bytes:
+    """Return the header of a qcow2 image upon the image `name`."""
+    return (b"QFI\xfb" + struct.pack(">IQI", 3, 512, len(name))).ljust(512, b"\0") + name
+
+
 def test_backing_files_are_passed_in_too(tmp_path: Path, stage: Stage) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "base.img").write_bytes(b"x" * 512)
-    middle = b"QFI\xfb" + struct.pack(">IQI", 3, 32, 8) + bytes(12) + b"base.img" + bytes(472)
-    (tmp_path / "sub" / "middle.qcow2").write_bytes(middle)
-    name = b"sub/middle.qcow2"
-    top = b"QFI\xfb" + struct.pack(">IQI", 3, 32, len(name)) + bytes(12) + name
-    (tmp_path / "top.qcow2").write_bytes(top)
+    (tmp_path / "sub" / "middle.qcow2").write_bytes(layer(b"base.img"))
+    (tmp_path / "top.qcow2").write_bytes(layer(b"sub/middle.qcow2"))
     guest = stage("name='g'\ntype='hvm'\ndisk=['format=qcow2,vdev=hda,target=top.qcow2']\n", writable=True)
     assert [(disk.path.removeprefix(f"{tmp_path}/"), disk.disk.writable) for disk in guest.disks] == [
         ("top.qcow2", True),
@@ -132,14 +135,13 @@ def test_backing_files_are_passed_in_too(tmp_path: Path, stage: Stage) -> None:
 
 
 def test_a_backing_file_that_is_none_of_this_machine(tmp_path: Path, stage: Stage) -> None:
-    name = b"nbd://10.0.0.1/x"
-    (tmp_path / "top").write_bytes(b"QFI\xfb" + struct.pack(">IQI", 3, 32, len(name)) + bytes(12) + name)
+    (tmp_path / "top").write_bytes(layer(b"nbd://192.0.2.9/x"))
     guest = stage("name='g'\ntype='hvm'\ndisk=['format=qcow2,vdev=hda,target=top']\n")
-    assert any("nbd://10.0.0.1/x is not passed in" in note for note in guest.notes)
+    assert any("nbd://192.0.2.9/x is not passed in" in note for note in guest.notes)
 
 
 def test_a_loop_of_backing_files_ends(tmp_path: Path, stage: Stage) -> None:
-    (tmp_path / "top").write_bytes(b"QFI\xfb" + struct.pack(">IQI", 3, 32, 3) + bytes(12) + b"top")
+    (tmp_path / "top").write_bytes(layer(b"top"))
     assert len(stage("name='g'\ntype='hvm'\ndisk=['format=qcow2,vdev=hda,target=top']\n").disks) < 20
 
 
@@ -148,9 +150,23 @@ def test_no_header_is_too_strange(tmp_path_factory: pytest.TempPathFactory, data
     path = tmp_path_factory.getbasetemp() / "image"
     path.write_bytes(b"QFI\xfb" + data)
     backing_file(path)
+    is_cut_off(path)
     path.write_bytes(data)
     assert backing_file(path) == ""
     is_kernel(path)
+
+
+def test_an_image_that_was_cut_off_is_told(tmp_path: Path, stage: Stage) -> None:
+    image = to_qcow2(bytes(4096))
+    path = tmp_path / "a.qcow2"
+    text = "name='g'\ntype='hvm'\ndisk=['format=qcow2,vdev=hda,target=a.qcow2']\n"
+    path.write_bytes(image)
+    stage(text)
+    cluster = 1 << 16
+    for length in (1000, 3 * cluster, 4 * cluster - 1):  # without the first-level table, without the second-level one
+        path.write_bytes(image[:length])
+        with pytest.raises(LabError, match=r"a\.qcow2 is truncated"):
+            stage(text)
 
 
 def test_one_file_is_one_disk(tmp_path: Path, stage: Stage) -> None:

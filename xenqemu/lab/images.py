@@ -8,6 +8,9 @@ import zlib
 from pathlib import Path
 
 _QCOW2 = b"QFI\xfb"
+_HEADER = struct.Struct(">4sIQIIQIIQ")  # up to the offset of the first-level table
+_TABLE_OFFSET = 0x00FFFFFFFFFFFE00
+_LARGEST_TABLE = 32 << 20  # QCOW_MAX_L1_SIZE of QEMU's block/qcow2.h
 _BACKING = struct.Struct(">QI")  # offset and length of the backing file's name, at byte 8 of the header
 _LONGEST_NAME = 1023
 _MULTIBOOT = struct.pack("<I", 0x1BADB002)
@@ -28,6 +31,25 @@ def backing_file(path: Path) -> str:
             return ""
         file.seek(offset)
         return file.read(length).decode("utf-8", "surrogateescape")
+
+
+def is_cut_off(path: Path) -> bool:
+    """Whether the qcow2 image at `path` ends before tables that it says it has; others never are.
+
+    QEMU opens such an image and reads zeros, so that its guest finds an empty disk. Raises `OSError`.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        header = file.read(_HEADER.size)
+        if len(header) < _HEADER.size or not header.startswith(_QCOW2):
+            return False
+        *_, entries, offset = _HEADER.unpack(header)
+        length = 8 * entries
+        if offset + length > size:
+            return True
+        file.seek(offset)
+        table = file.read(min(length, _LARGEST_TABLE) // 8 * 8)
+    return any(entry & _TABLE_OFFSET >= size for (entry,) in struct.iter_unpack(">Q", table))
 
 
 def is_kernel(path: Path) -> bool:

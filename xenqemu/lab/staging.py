@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from xenqemu.errors import LabError, UsageError, VmConfigError
 from xenqemu.lab.device_model import DeviceModel, inspect_device_model, overlay_of
-from xenqemu.lab.images import backing_file, is_kernel
+from xenqemu.lab.images import backing_file, is_cut_off, is_kernel
 from xenqemu.lab.model import HostDisk, OverlayFile
 from xenqemu.vm.disk import Disk, choose_backend, parse_disk
 from xenqemu.vm.guest import GuestView, view_xl
@@ -224,9 +224,11 @@ def _pass_in(path: str, file: Path, writable: bool, vdev: str, stage: _Stage, *,
     try:
         with file.open("rb"):
             pass
-        backing = backing_file(file)
+        backing, cut_off = backing_file(file), is_cut_off(file)
     except OSError as error:
         raise LabError(f"disk {vdev}: {file}: {error.strerror}", "correct the path in the config") from error
+    if cut_off:
+        raise LabError(f"disk {vdev}: {file} is truncated: it ends before its own tables", "copy the image again")
     stage.disks.append(StagedDisk(path, HostDisk(file.resolve(), writable)))
     if not backing:
         return
