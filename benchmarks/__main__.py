@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from benchmarks import binary, guide, ours, report
+from benchmarks import binary, configs, guide, ours, report
 
 
 @click.command()
@@ -32,7 +32,9 @@ def main(series: str, tarball: Path | None, jobs: int, json_file: Path | None, w
         built = ours.build(archive, folder, jobs)
         say("manual build ...")
         manual = guide.build(archive, folder, jobs)
-        measured = report.rows(manual, built, binary.examine(manual.program), binary.examine(built.program))
+        say(f"xenqemu vm use of {configs.COUNT:,} configs ...")
+        many = configs.rows(folder)
+        measured = report.rows(manual, built, binary.examine(manual.program), binary.examine(built.program)) + many
     finally:
         if work is None:
             shutil.rmtree(folder, ignore_errors=True)

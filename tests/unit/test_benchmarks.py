@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmarks import binary, guide, ours, report
+from benchmarks import binary, configs, guide, ours, report
 from benchmarks.measure import Cost, build_steps, peak_rss, quick, run
 
 
@@ -24,6 +24,15 @@ from benchmarks.measure import Cost, build_steps, peak_rss, quick, run
 )
 def test_build_steps(log: str, steps: int) -> None:
     assert build_steps(log) == steps
+
+
+def test_configs_are_changed_and_measured(tmp_path: Path) -> None:
+    absolute, beside = configs.rows(tmp_path, 3)
+    assert absolute.manual is None
+    assert absolute.xenqemu == beside.xenqemu > 0
+    assert beside.manual is not None
+    lines = [path.read_text() for path in (tmp_path / "configs-sed").iterdir()]
+    assert all('device_model_version = "qemu-xen"' in text for text in lines)
 
 
 def test_peak_rss_is_in_bytes_and_a_zombie_has_none() -> None:

@@ -22,7 +22,7 @@ from tests.unit.vmconfigs import DM, HVM, LINES, config, metadata
 from xenqemu.state import StateDir
 from xenqemu.ui import QuietUi
 from xenqemu.vm.originals import USE, Change, digest, open_originals
-from xenqemu.vm.replace import put_in_place, read_config, write_beside
+from xenqemu.vm.replace import put_in_place, read_config, sync_written, write_beside
 from xenqemu.vm.revert import kept, revert
 from xenqemu.vm.transaction import recover
 from xenqemu.vm.use import UseRequest, use
@@ -210,7 +210,7 @@ def _half(scene: _Scene) -> None:
                 Change(path, path.with_name(f".{path.name}"), USE, HVM, digest(_NEW), True) for path in paths
             )
             file = read_config(paths[0])
-            write_beside(file, paths[0].with_name(".0.cfg"), _NEW)
+            sync_written(file, write_beside(file, paths[0].with_name(".0.cfg"), _NEW))
             put_in_place(file, paths[0].with_name(".0.cfg"))
 
 

@@ -13,7 +13,7 @@ import pytest
 from tests.unit.vmconfigs import HVM, as_read, config, metadata
 from xenqemu.errors import VmConfigError
 from xenqemu.vm import replace
-from xenqemu.vm.replace import ConfigFile, printable, put_in_place, read_config, resolve, write_beside
+from xenqemu.vm.replace import ConfigFile, printable, put_in_place, read_config, resolve, sync_written, write_beside
 
 _ACL = "system.posix_acl_access"
 
@@ -27,10 +27,14 @@ _NOBODY = 0xFFFFFFFF
 _SHARED = _acl((1, 6, _NOBODY), (2, 6, 4321), (4, 4, _NOBODY), (16, 6, _NOBODY), (32, 0, _NOBODY))
 
 
+def _write(file: ConfigFile, temporary: Path, content: bytes) -> None:
+    sync_written(file, write_beside(file, temporary, content))
+
+
 def _replaced(path: Path, content: bytes = b"new\n") -> None:
     file = read_config(path)
     temporary = path.with_name(".temporary")
-    write_beside(file, temporary, content)
+    _write(file, temporary, content)
     put_in_place(file, temporary)
 
 
@@ -106,7 +110,7 @@ def test_what_cannot_be_kept_is_named(
     file = read_config(path)
     monkeypatch.setattr(os, function, _failing(number))
     with pytest.raises(VmConfigError, match=reason):
-        write_beside(file, path.with_name(".temporary"), b"new")
+        _write(file, path.with_name(".temporary"), b"new")
     assert path.read_bytes() == HVM
 
 
@@ -115,7 +119,7 @@ def test_a_foreign_owner_that_cannot_be_kept(tmp_path: Path, monkeypatch: pytest
     status = os.stat_result((file.status.st_mode, 0, 0, 1, file.status.st_uid + 1, 0, 0, 0, 0, 0))
     monkeypatch.setattr(os, "fchown", _failing(errno.EPERM))
     with pytest.raises(VmConfigError, match="owner and group cannot be kept"):
-        write_beside(ConfigFile(file.path, HVM, status, {}), file.path.with_name(".temporary"), b"new")
+        _write(ConfigFile(file.path, HVM, status, {}), file.path.with_name(".temporary"), b"new")
 
 
 def test_a_file_system_that_takes_attributes_and_drops_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +128,7 @@ def test_a_file_system_that_takes_attributes_and_drops_them(tmp_path: Path, monk
     file = read_config(path)
     monkeypatch.setattr(os, "setxattr", lambda *_: None)
     with pytest.raises(VmConfigError, match="did not take them"):
-        write_beside(file, path.with_name(".temporary"), b"new")
+        _write(file, path.with_name(".temporary"), b"new")
 
 
 def test_a_file_system_without_attributes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,13 +150,13 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     full = os.open("/dev/full", os.O_WRONLY)
     monkeypatch.setattr(os, "open", lambda *_: full)
     with pytest.raises(VmConfigError, match="new content cannot be written: No space left"):
-        write_beside(file, file.path.with_name(".temporary"), b"new")
+        _write(file, file.path.with_name(".temporary"), b"new")
 
 
 def test_a_change_by_someone_else_is_noticed(tmp_path: Path) -> None:
     path = config(tmp_path)
     file = read_config(path)
-    write_beside(file, path.with_name(".temporary"), b"new")
+    _write(file, path.with_name(".temporary"), b"new")
     path.write_bytes(HVM + b"# mine\n")
     with pytest.raises(VmConfigError, match="someone else changed it just now"):
         put_in_place(file, path.with_name(".temporary"))
@@ -162,7 +166,7 @@ def test_a_change_by_someone_else_is_noticed(tmp_path: Path) -> None:
 def test_a_change_of_the_mode_by_someone_else_is_noticed(tmp_path: Path) -> None:
     path = config(tmp_path)
     file = read_config(path)
-    write_beside(file, path.with_name(".temporary"), b"new")
+    _write(file, path.with_name(".temporary"), b"new")
     path.chmod(0o611)
     with pytest.raises(VmConfigError, match="someone else"):
         put_in_place(file, path.with_name(".temporary"))

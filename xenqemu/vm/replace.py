@@ -66,27 +66,38 @@ def read_config(path: Path) -> ConfigFile:
         os.close(handle)
 
 
-def write_beside(file: ConfigFile, temporary: Path, content: bytes) -> None:
-    """Write `content` to the new file `temporary`, synced, with everything else as `file` has it.
+def write_beside(file: ConfigFile, temporary: Path, content: bytes) -> int:
+    """Write `content` to the new file `temporary`, with everything else as `file` has it; return it, open.
 
-    Raises `VmConfigError`, naming what cannot be kept; `temporary` may be left behind then.
+    It is for `sync_written`, which is apart because files are synced many at a time. Raises `VmConfigError`, naming
+    what cannot be kept; `temporary` may be left behind then.
     """
     try:
         handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise _failed(file.path, f"no file can be made beside it in {printable(temporary.parent)}", error) from error
-    with os.fdopen(handle, "wb", buffering=0) as sink:
+    try:
         try:
             view = memoryview(content)
             while view:
-                view = view[sink.write(view) :]
+                view = view[os.write(handle, view) :]
         except OSError as error:
             raise _failed(file.path, "its new content cannot be written", error) from error
         _keep(file, handle)
-        try:
-            os.fsync(handle)
-        except OSError as error:
-            raise _failed(file.path, "its new content cannot be synced", error) from error
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
+def sync_written(file: ConfigFile, handle: int) -> None:
+    """Sync and close what `write_beside` returned for `file`; raises `VmConfigError`."""
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        raise _failed(file.path, "its new content cannot be synced", error) from error
+    finally:
+        os.close(handle)
 
 
 def put_in_place(file: ConfigFile, temporary: Path) -> None:
