@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -255,6 +256,12 @@ def boot_configs(configs: Sequence[Path], request: BootRequest, state: StateDir,
 
     if request.screenshot is not None and len(configs) > 1:
         raise UsageError("--screenshot takes a picture of one guest", "name one config")
+    try:
+        re.compile(request.expect)
+    except re.error as error:
+        raise UsageError(
+            f"--expect {request.expect!r} is no regular expression: {error}", "quote it with a \\"
+        ) from error
     orders = tuple(_order(read_config(path), request, Path.cwd(), state) for path in configs)
     planned = run.plan(orders)
     models = [one.guest.device_model for one in planned if one.guest and one.guest.device_model]

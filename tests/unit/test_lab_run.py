@@ -17,7 +17,7 @@ from packaging.version import Version
 
 from tests.unit.fake_host import SERIAL, FakeHost
 from xenqemu.cli.lab import command
-from xenqemu.errors import MissingError
+from xenqemu.errors import MissingError, UsageError
 from xenqemu.lab import boot, run
 from xenqemu.lab.boot import Wish
 from xenqemu.lab.cases import find_case, load_cases
@@ -154,6 +154,8 @@ def test_which_xen(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert choose_xen("4.20", [old], QuietUi()) == "4.20"
     assert "is linked against Xen 4.17, and is tried under Xen 4.20" in capsys.readouterr().err
     assert choose_xen(None, [], QuietUi()) in ("4.17", "4.20")
+    with pytest.raises(UsageError, match=r"no Xen '4\.11'"):
+        choose_xen("4.11", [old], QuietUi())
 
 
 def test_folders_of_runs(state: StateDir) -> None:
@@ -222,6 +224,17 @@ def test_lab_boot_of_what_does_not_boot(xenqemu: Callable[..., Any], host: FakeH
     assert done.return_value == 8
     assert "kernel: /nowhere: No such file or directory" in done.stdout
     assert "logs: " in done.stderr
+
+
+def test_lab_boot_refuses_what_cannot_be_before_anything_starts(
+    xenqemu: Callable[..., Any], host: FakeHost, tmp_path: Path
+) -> None:
+    (tmp_path / "g.cfg").write_text("name='guest'\ntype='hvm'\n")
+    with pytest.raises(UsageError, match="no regular expression"):
+        xenqemu("boot", "g.cfg", "--dm", "dm", "--expect", "(")
+    with pytest.raises(UsageError, match="one guest"):
+        xenqemu("boot", "g.cfg", "g.cfg", "--dm", "dm", "--screenshot", "x.png")
+    assert host.given == []  # type: ignore[attr-defined]
 
 
 def test_lab_boot_shows_the_console(xenqemu: Callable[..., Any], host: FakeHost, tmp_path: Path) -> None:

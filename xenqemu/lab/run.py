@@ -15,7 +15,7 @@ from xenqemu.lab.boot import Wish, boot_guest, furnish
 from xenqemu.lab.device_model import DeviceModel
 from xenqemu.lab.host import Host, start_host
 from xenqemu.lab.model import HostError, HostOptions, LabBase, OverlayFile
-from xenqemu.lab.recipe import known_series
+from xenqemu.lab.recipe import known_series, load_recipe
 from xenqemu.lab.result import GuestResult, Report
 from xenqemu.lab.staging import StagedGuest, StageOptions, shared_disks, stage_guest
 from xenqemu.state import write_atomic
@@ -85,8 +85,10 @@ def choose_xen(explicit: str | None, models: Sequence[DeviceModel], ui: Ui) -> s
     Where they do not say, it is the system's if the lab has that one, else the newest.
 
     A device model that is linked against another one is warned of: what its libxenctrl asks of the hypervisor can be
-    refused there (XEN_DOMCTL_INTERFACE_VERSION, xen/include/public/domctl.h).
+    refused there (XEN_DOMCTL_INTERFACE_VERSION, xen/include/public/domctl.h). Raises `UsageError` for an unknown Xen.
     """
+    if explicit:
+        load_recipe(explicit)
     linked = list(dict.fromkeys(model.xen for model in models if model.xen))
     series = explicit or next((xen for xen in linked if xen in known_series()), None) or _system_series()
     for model in models:
