@@ -23,7 +23,7 @@ from xenqemu.vm.binary import choose_binary
 from xenqemu.vm.difference import unified
 from xenqemu.vm.result import FileResult
 from xenqemu.vm.revert import kept, prune, revert
-from xenqemu.vm.rewrite import Rewrite, rewrite
+from xenqemu.vm.rewrite import Rewrite, rewrite, understand
 from xenqemu.vm.use import UseRequest, use
 
 _NEW = HVM + LINES
@@ -31,7 +31,7 @@ _TRADITIONAL = HVM + b'device_model_version = "qemu-xen-traditional"\n'
 
 
 def _rewrite(folder: Path, content: bytes, *, legacy: bool = False, force: bool = False) -> Rewrite:
-    return rewrite(as_read(folder, content), DM.path, legacy=legacy, force=force)
+    return rewrite(understand(as_read(folder, content)), DM.path, legacy=legacy, force=force)
 
 
 def test_an_xl_config(tmp_path: Path) -> None:
@@ -306,6 +306,7 @@ def test_all_hvm_of_a_folder(state: StateDir, tmp_path: Path) -> None:
     for name, content in others.items():
         config(folder, content, name)
     (folder / "auto" / "one.cfg").symlink_to("../one.cfg")
+    (folder / "dangling").symlink_to("nothing")
     os.mkfifo(folder / "pipe")
     results = _use(state, all_hvm=folder)
     assert _actions(results) == [("one.cfg", "changed"), ("three.xml", "changed")]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from xenqemu.errors import VmConfigError
 from xenqemu.vm.guest import view_xl
-from xenqemu.vm.libvirt import is_xml, parse_domain, set_emulator
+from xenqemu.vm.libvirt import Domain, is_xml, parse_domain, set_emulator
 from xenqemu.vm.model import QEMU_XEN, TRADITIONAL, GuestView
 from xenqemu.vm.replace import ConfigFile, printable
 from xenqemu.vm.xlcfg import Value, XlConfig, XlSyntaxError, edit, is_python, parse
@@ -42,26 +42,49 @@ class Rewrite:
     left_alone: str = ""
 
 
-def rewrite(file: ConfigFile, binary: Path, *, legacy: bool, force: bool) -> Rewrite:
-    """Return what `file` becomes when it shall use `binary`; `legacy` writes what only the oldest toolstacks read.
+@dataclass(frozen=True)
+class XlVm:
+    """An xl.cfg, understood."""
 
-    Raises `VmConfigError` for what is no config, or must not be changed without `force`.
-    """
+    file: ConfigFile
+    config: XlConfig
+    view: GuestView
+
+    @property
+    def is_hvm(self) -> bool:
+        """Whether it is an HVM guest's, complete enough to have a name."""
+        return self.view.hvm and bool(self.view.name)
+
+
+@dataclass(frozen=True)
+class LibvirtVm:
+    """A libvirt domain, understood."""
+
+    file: ConfigFile
+    domain: Domain
+
+    @property
+    def is_hvm(self) -> bool:
+        """Whether it is an HVM guest's under Xen, complete enough to have a name."""
+        return self.domain.kind == "xen" and self.domain.os_type == "hvm" and bool(self.domain.name)
+
+
+def understand(file: ConfigFile) -> XlVm | LibvirtVm:
+    """Return what `file` says, told from its content; raises `VmConfigError` if it is no config."""
     if is_xml(file.content):
-        return _rewrite_libvirt(file, binary, legacy=legacy, force=force)
-    return _rewrite_xl(file, binary, legacy=legacy, force=force)
+        return LibvirtVm(file, parse_domain(file.content, printable(file.path)))
+    config = _parse(file)
+    return XlVm(file, config, view_xl(config, file.path.parent))
 
 
-def is_hvm(file: ConfigFile) -> bool:
-    """Whether `file` is the config of an HVM guest under Xen, in either format, and complete enough to have a name.
+def rewrite(vm: XlVm | LibvirtVm, binary: Path, *, legacy: bool, force: bool) -> Rewrite:
+    """Return what becomes of `vm` when it shall use `binary`; `legacy` writes what only the oldest toolstacks read.
 
-    Raises `VmConfigError` if it is no config at all.
+    Raises `VmConfigError` for what must not be changed without `force`.
     """
-    if is_xml(file.content):
-        domain = parse_domain(file.content, printable(file.path))
-        return domain.kind == "xen" and domain.os_type == "hvm" and bool(domain.name)
-    view = view_xl(_parse(file), file.path.parent)
-    return view.hvm and bool(view.name)
+    if isinstance(vm, XlVm):
+        return _rewrite_xl(vm, binary, legacy=legacy, force=force)
+    return _rewrite_libvirt(vm, binary, legacy=legacy, force=force)
 
 
 def _parse(file: ConfigFile) -> XlConfig:
@@ -78,13 +101,12 @@ def _parse(file: ConfigFile) -> XlConfig:
         ) from error
 
 
-def _rewrite_xl(file: ConfigFile, binary: Path, *, legacy: bool, force: bool) -> Rewrite:
-    config = _parse(file)
-    view = view_xl(config, file.path.parent)
+def _rewrite_xl(vm: XlVm, binary: Path, *, legacy: bool, force: bool) -> Rewrite:
+    config, view = vm.config, vm.view
     notes = [f"xl refuses this config: {refusal}" for refusal in view.refusals]
     if not view.hvm and not force:
         reason = f"{_GUESTS[view.type]} ({view.type_reason}) has no device model but for its backends"
-        return Rewrite(file.content, notes=tuple(notes), left_alone=reason)
+        return Rewrite(config.data, notes=tuple(notes), left_alone=reason)
     wanted = _settings(config, os.fspath(binary), notes, legacy=legacy, force=force)
     changes = tuple(
         Setting(name, _shown(config.get(name)), value) for name, value in wanted.items() if config.get(name) != value
@@ -141,8 +163,8 @@ def _shown(value: Value | None) -> str | None:
     return value if value is None or isinstance(value, str) else "[...]"
 
 
-def _rewrite_libvirt(file: ConfigFile, binary: Path, *, legacy: bool, force: bool) -> Rewrite:
-    domain = parse_domain(file.content, printable(file.path))
+def _rewrite_libvirt(vm: LibvirtVm, binary: Path, *, legacy: bool, force: bool) -> Rewrite:
+    file, domain = vm.file, vm.domain
     reason = ""
     if domain.kind != "xen":
         reason = f"a domain of type '{domain.kind}', and not of Xen"

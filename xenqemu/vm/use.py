@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,9 +13,9 @@ from xenqemu.ui import Ui
 from xenqemu.vm.binary import Binary
 from xenqemu.vm.difference import unified
 from xenqemu.vm.originals import USE, Originals
-from xenqemu.vm.replace import ConfigFile, printable, read_config, resolve
+from xenqemu.vm.replace import MAX_SIZE, ConfigFile, printable, read_config, resolve
 from xenqemu.vm.result import CHANGED, LEFT_ALONE, NOT_WRITTEN, UNCHANGED, FileResult, distinct, refused
-from xenqemu.vm.rewrite import is_hvm, rewrite
+from xenqemu.vm.rewrite import LibvirtVm, XlVm, rewrite, understand
 from xenqemu.vm.transaction import Edit, apply, batches, editing, locked
 
 # What lies beside configs in /etc/xen, and is no config in use: backups, Xen's own examples (tools/examples).
@@ -45,14 +45,18 @@ def use(request: UseRequest, state: StateDir, ui: Ui) -> tuple[FileResult, ...]:
     a folder that is none, and `VmConfigError` when the store of originals cannot be used.
     """
     targets, results = _targets(request)
+    found = frozenset(targets.values()).difference(request.configs)
     if request.dry_run:
-        results |= {named: _plan(path, named, request)[0] for path, named in targets.items()}
+        for path, named in targets.items():
+            result, _ = _plan(path, named, request, found=named in found)
+            if result is not None:
+                results[named] = result
     else:
         with editing(state, ui) as originals:
             for batch in batches(targets, whole=request.whole):
                 abandon = request.whole and any(result.failed for result in results.values())
-                results |= _use_batch(batch, request, originals, ui, abandon=abandon)
-    return tuple(results[named] for named in dict.fromkeys((*request.configs, *targets.values())))
+                results |= _use_batch(batch, request, originals, ui, found=found, abandon=abandon)
+    return tuple(results[named] for named in dict.fromkeys((*request.configs, *targets.values())) if named in results)
 
 
 def _targets(request: UseRequest) -> tuple[dict[Path, Path], dict[Path, FileResult]]:
@@ -71,26 +75,30 @@ def _candidates(folder: Path | None) -> Iterable[Path]:
         entries = sorted(folder.iterdir())
     except OSError as error:
         raise UsageError(f"--all-hvm {folder}: {error.strerror}", "name a folder with VM configs") from error
-    return [path for path in entries if not any(path.match(pattern) for pattern in _NOT_IN_USE) and _is_hvm(path)]
+    return [
+        path for path in entries if not any(path.match(pattern) for pattern in _NOT_IN_USE) and _may_be_config(path)
+    ]
 
 
-def _is_hvm(path: Path) -> bool:
-    """Whether `path` is an HVM guest's config, or a file that cannot be looked into, of which the user should hear."""
-    if not path.is_file():
-        return False
-    if not os.access(path, os.R_OK):
-        return True
+def _may_be_config(path: Path) -> bool:
     try:
-        return is_hvm(read_config(resolve(path)))
-    except VmConfigError:
+        status = path.stat()
+    except OSError:  # a link to nothing
         return False
+    return stat.S_ISREG(status.st_mode) and status.st_size <= MAX_SIZE
 
 
-def _plan(path: Path, named: Path, request: UseRequest) -> tuple[FileResult, Edit | None]:
-    """Return what becomes of a config, and the edit that makes it so."""
+def _plan(path: Path, named: Path, request: UseRequest, *, found: bool) -> tuple[FileResult | None, Edit | None]:
+    """Return what becomes of a config, and the edit that makes it so.
+
+    One that was `found` in a folder, and turns out to be no HVM guest's, has no result.
+    """
     try:
         file = read_config(path)
-        new = rewrite(file, request.binary.path, legacy=request.legacy, force=request.force)
+        vm = _understand(file, found=found)
+        if vm is None:
+            return None, None
+        new = rewrite(vm, request.binary.path, legacy=request.legacy, force=request.force)
         if new.left_alone:
             return FileResult(named, LEFT_ALONE, new.left_alone, notes=new.notes), None
         if new.content == file.content:
@@ -100,6 +108,17 @@ def _plan(path: Path, named: Path, request: UseRequest) -> tuple[FileResult, Edi
         return refused(named, error), None
     diff = unified(file.content, new.content, printable(named)) if request.dry_run else ""
     return FileResult(named, CHANGED, changes=new.changes, notes=notes, diff=diff), Edit(file, new.content, USE)
+
+
+def _understand(file: ConfigFile, *, found: bool) -> XlVm | LibvirtVm | None:
+    """Return what `file` says, None if it was `found` and is no HVM guest's config."""
+    try:
+        vm = understand(file)
+    except VmConfigError:
+        if found:
+            return None
+        raise
+    return vm if vm.is_hvm or not found else None
 
 
 def _about_links(file: ConfigFile, *, force: bool) -> tuple[str, ...]:
@@ -115,17 +134,24 @@ def _about_links(file: ConfigFile, *, force: bool) -> tuple[str, ...]:
 
 
 def _use_batch(
-    batch: Mapping[Path, Path], request: UseRequest, originals: Originals, ui: Ui, *, abandon: bool
+    batch: Mapping[Path, Path],
+    request: UseRequest,
+    originals: Originals,
+    ui: Ui,
+    *,
+    found: frozenset[Path],
+    abandon: bool,
 ) -> dict[Path, FileResult]:
     results: dict[Path, FileResult] = {}
     edits: dict[Path, Edit] = {}
     failed: Mapping[Path, VmConfigError] = {}
     with locked((path.parent for path in batch), ui) as unlocked:
         for path, named in batch.items():
-            result, edit = _plan(path, named, request)
+            result, edit = _plan(path, named, request, found=named in found)
             if edit is not None and path.parent in unlocked:
                 result, edit = refused(named, unlocked[path.parent]), None
-            results[named] = result
+            if result is not None:
+                results[named] = result
             if edit is not None:
                 edits[path] = edit
         abandon = abandon or (request.whole and any(result.failed for result in results.values()))
