@@ -10,6 +10,7 @@ from pathlib import Path
 
 from xenqemu.errors import LabError, MissingError, UsageError
 from xenqemu.lab.model import HostDisk, HostOptions
+from xenqemu.lab.recipe import Recipe
 
 EMULATOR = "qemu-system-x86_64"
 AGENT_PORT = "org.qemu.guest_agent.0"
@@ -72,7 +73,7 @@ def accelerator(wanted: str) -> str:
     return wanted
 
 
-def arguments(options: HostOptions, disks: Sequence[HostDisk], wiring: Wiring) -> list[str]:
+def arguments(recipe: Recipe, options: HostOptions, disks: Sequence[HostDisk], wiring: Wiring) -> list[str]:
     """Return the emulator's arguments.
 
     Raises `UsageError` for an accelerator that is not to be had, `LabError` for a disk that is not there.
@@ -89,9 +90,9 @@ def arguments(options: HostOptions, disks: Sequence[HostDisk], wiring: Wiring) -
         argv += _port(f"stream{number}", f"fd={descriptor},server=on,wait=off", f"{STREAM_PORT}.{number}")
     for number, disk in enumerate(disks):
         argv += _disk(number, disk)
-    argv += ["-kernel", wiring.hypervisor, "-append", " ".join(_xen_words(options))]
+    argv += ["-kernel", wiring.hypervisor, "-append", " ".join(_xen_words(recipe, options))]
     # QEMU's multiboot loader takes a comma between modules, and a blank between a module and its command line.
-    argv += ["-initrd", f"{wiring.kernel} {' '.join(_dom0_words(options))},{wiring.initrd}"]
+    argv += ["-initrd", f"{wiring.kernel} {' '.join(_dom0_words(recipe, options))},{wiring.initrd}"]
     return [*argv, *options.extra_emulator_arguments]
 
 
@@ -114,19 +115,11 @@ def _disk(number: int, disk: HostDisk) -> list[str]:
     ]
 
 
-def _xen_words(options: HostOptions) -> list[str]:
+def _xen_words(recipe: Recipe, options: HostOptions) -> list[str]:
     memory = options.dom0_memory_mib
-    return [
-        "console=com1",
-        "com1=115200,8n1",
-        f"dom0_mem={memory}M,max:{memory}M",
-        f"dom0_max_vcpus={options.cpus}",
-        "loglvl=warning",
-        "guest_loglvl=warning",
-        *options.extra_xen_arguments,
-    ]
+    size = (f"dom0_mem={memory}M,max:{memory}M", f"dom0_max_vcpus={options.cpus}")
+    return [*recipe.xen_arguments, *size, *options.extra_xen_arguments]
 
 
-def _dom0_words(options: HostOptions) -> list[str]:
-    words = ["console=hvc0", "quiet", "rdinit=/init", *options.extra_dom0_arguments]
-    return [word.replace(",", ",,") for word in words]
+def _dom0_words(recipe: Recipe, options: HostOptions) -> list[str]:
+    return [word.replace(",", ",,") for word in (*recipe.dom0_arguments, *options.extra_dom0_arguments)]

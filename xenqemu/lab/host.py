@@ -19,7 +19,7 @@ from xenqemu.lab import console, cpio
 from xenqemu.lab.channel import Agent, AgentError, ChannelClosedError, ChannelTimeoutError
 from xenqemu.lab.emulator import STREAM_PORT, Wiring, arguments, find_emulator
 from xenqemu.lab.model import Completed, HostDisk, HostError, HostOptions, JobStatus, LabBase, OverlayFile
-from xenqemu.lab.recipe import load_recipe
+from xenqemu.lab.recipe import Recipe, load_recipe
 from xenqemu.state import write_atomic
 from xenqemu.ui import Ui
 
@@ -265,8 +265,9 @@ def start_host(
     emulator = find_emulator()
     with ExitStack() as stack, ui.step(f"starting a virtual host with Xen {base.xen_version}"):
         try:
-            initrd = _stage(base, overlay, options, run_dir)
-            process, connection = _spawn(emulator, disks, options, run_dir, stack)
+            recipe = load_recipe(base.series)
+            initrd = _stage(recipe, base, overlay, options, run_dir)
+            process, connection = _spawn(emulator, recipe, disks, options, run_dir, stack)
         except OSError as error:
             raise _no_host(error, run_dir) from error
         host = Host(process, connection, run_dir)
@@ -284,12 +285,11 @@ def _no_host(error: OSError, run_dir: Path) -> LabError | MissingError:
     return LabError(f"the virtual host cannot be started: {error}", "check the state directory")
 
 
-def _stage(base: LabBase, overlay: Sequence[OverlayFile], options: HostOptions, run_dir: Path) -> Path:
+def _stage(recipe: Recipe, base: LabBase, overlay: Sequence[OverlayFile], options: HostOptions, run_dir: Path) -> Path:
     """Write dom0's file system for this run, and links to the rest whose paths need no quoting; return the former."""
     for name, target in (("xen", base.hypervisor), ("vmlinux", base.dom0_kernel)):
         (run_dir / name).unlink(missing_ok=True)
         (run_dir / name).symlink_to(target.absolute())
-    recipe = load_recipe(base.series)
     modules = "".join(f"{name}\n" for name in options.extra_modules)
     files = {
         recipe.place(file.path): file for file in (*overlay, OverlayFile("/etc/xenqemu/modules", modules.encode()))
@@ -310,7 +310,7 @@ def _stage(base: LabBase, overlay: Sequence[OverlayFile], options: HostOptions, 
 
 
 def _spawn(
-    emulator: str, disks: Sequence[HostDisk], options: HostOptions, run_dir: Path, stack: ExitStack
+    emulator: str, recipe: Recipe, disks: Sequence[HostDisk], options: HostOptions, run_dir: Path, stack: ExitStack
 ) -> tuple[subprocess.Popen[bytes], socket.socket]:
     """Start the emulator; return it and the agent's connection, which `stack` closes."""
     ours, theirs = socket.socketpair()
@@ -327,7 +327,7 @@ def _spawn(
                 listener.listen(1)
                 listeners.append(listener.fileno())
         wiring = Wiring(theirs.fileno(), listeners, _CONSOLE, "xen", "vmlinux", "initrd")
-        argv = ("setpriv", "--pdeathsig", "KILL", "--", emulator, *arguments(options, disks, wiring))
+        argv = ("setpriv", "--pdeathsig", "KILL", "--", emulator, *arguments(recipe, options, disks, wiring))
         write_atomic(run_dir / "emulator.argv", "\n".join(argv).encode() + b"\n")
         (run_dir / _CONSOLE).write_bytes(b"")
         log = given.enter_context((run_dir / _EMULATOR_LOG).open("wb"))

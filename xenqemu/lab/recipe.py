@@ -30,6 +30,8 @@ class Recipe:
     files: Mapping[str, str]
     dom0_files: tuple[str, ...]
     dom0_links: Mapping[str, str]
+    xen_arguments: tuple[str, ...]
+    dom0_arguments: tuple[str, ...]
     dom0_modules: tuple[str, ...]
     more_modules: tuple[str, ...]
     firmware: tuple[str, ...]
@@ -81,6 +83,8 @@ def load_recipe(xen: str) -> Recipe:
         files={name: path.format(series=series) for name, path in data["files"].items()},
         dom0_files=fill(dom0["files"]),
         dom0_links=dict(zip(dom0["links"], fill(dom0["links"].values()), strict=True)),
+        xen_arguments=tuple(data["hypervisor"]["arguments"]),
+        dom0_arguments=tuple(dom0["arguments"]),
         dom0_modules=tuple(dom0["modules"]),
         more_modules=tuple(dom0["more_modules"]),
         firmware=tuple(data["firmware"]["files"]),
