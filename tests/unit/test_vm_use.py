@@ -459,6 +459,9 @@ def test_the_commands(state: StateDir, tmp_path: Path, program: Callable[..., Pa
     assert done.return_value == 7
     assert f"{path}: unchanged" in done.output
     assert "bad.cfg:1" in done.output
+    other = config(tmp_path, name="other.cfg")
+    done = _run(state, "use", other, bad, "--dm", dm, "--atomic")
+    assert f"{other}: not written: another config failed" in done.stderr
     assert _run(state, "revert", "--list").output == f"{path}\n"
     assert json.loads(_run(state, "revert", "--list", "--json").output)["originals"][0]["path"] == str(path)
     assert _run(state, "revert", path).output == f"{path}: reverted\n"

@@ -120,12 +120,12 @@ def _report(results: Sequence[FileResult], facts: dict[str, Any], *, as_json: bo
 def _print_result(result: FileResult, *, dry_run: bool) -> None:
     from xenqemu.vm.replace import printable
 
-    if result.failed:
+    if result.hint:
         click.echo(f"xenqemu: {result.reason}\n  {result.hint}", err=True)
     elif dry_run and result.diff:
         click.echo(result.diff, nl=False)
     else:
         reason = f": {result.reason}" if result.reason else ""
-        click.echo(f"{printable(result.path)}: {result.action}{reason}", err=dry_run)
+        click.echo(f"{printable(result.path)}: {result.action}{reason}", err=dry_run or result.failed)
     for note in result.notes:
         click.echo(f"  {printable(result.path)}: {note}" if result.failed or dry_run else f"  {note}", err=dry_run)
