@@ -13,8 +13,8 @@ from xenqemu.lab.cpio import directory, link, regular, write_archive
 from xenqemu.lab.model import LabBase
 from xenqemu.state import write_atomic
 
-# QEMU 7.2 hands the archive to a Xen guest through a port, byte by byte (xen_load_linux() in hw/i386/pc.c has no DMA for
-# it there): it holds what this guest needs, and is compressed.
+# QEMU 7.2 hands the archive to a Xen guest through a port, byte by byte (xen_load_linux() in hw/i386/pc.c has no DMA
+# there): it holds what this guest needs, and is compressed.
 _COMPRESSION = 9
 _FOLDERS = ("bin", "dev", "proc", "sys", "sbin", "modules")
 
