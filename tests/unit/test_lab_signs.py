@@ -35,6 +35,23 @@ def serial(text: str, seconds: float = 0.0, **more: str) -> Heard:
     return Heard(seconds, {"serial port": text}, **more)  # type: ignore[arg-type]
 
 
+def test_a_guest_that_goes_on_talking_is_listened_to() -> None:
+    def at(seconds: float) -> Heard:
+        return serial("[ 0.0] x\n" * int(seconds + 1), seconds)
+
+    assert not judge(*map(at, range(0, 60, 2))).decided
+    assert judge(*map(at, range(0, 61, 2))).sign == "text on the serial port"
+    panic = serial(at(40).text["serial port"] + "Kernel panic - not syncing: no init\n", 41)
+    assert judge(*map(at, range(0, 40, 2)), panic).reason == "the guest's kernel panicked: no init"
+
+
+def test_at_the_end_a_sign_need_not_stand() -> None:
+    assert Judge().look(serial("x"), last=True).sign == "text on the serial port"
+    assert Judge().look(Heard(1, xen=DISK), last=True).sign == "SeaBIOS started Hard Disk"
+    assert not Judge().look(Heard(1, xen=SEABIOS), last=True).decided
+    assert not Judge("y").look(serial("x"), last=True).decided
+
+
 def test_a_login_prompt_is_a_sign_at_once() -> None:
     assert (
         judge(serial("Debian GNU/Linux 12 guest ttyS0\r\n\r\nguest login: ")).sign == "login prompt on the serial port"
@@ -44,8 +61,8 @@ def test_a_login_prompt_is_a_sign_at_once() -> None:
 def test_text_is_a_sign_when_it_stood_for_a_while() -> None:
     text = "[    0.000000] Linux version 6.1.0\r\n"
     assert not judge(serial(text)).decided
-    assert not judge(serial(text), serial(text, 2.9)).decided
-    assert judge(serial(text), serial(text, 3)).sign == "text on the serial port"
+    assert not judge(serial(text), serial(text, 4.9)).decided
+    assert judge(serial(text), serial(text, 5)).sign == "text on the serial port"
 
 
 def test_a_kernel_that_panics_has_not_booted() -> None:

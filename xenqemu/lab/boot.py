@@ -201,7 +201,7 @@ class _Boot:
                 self._look(watched)
                 looked = time.monotonic()
             heard = self._heard(watched)
-            verdict = judge.look(heard)
+            verdict = judge.look(heard, last=time.monotonic() > self._deadline)
             if not verdict.decided:
                 verdict = Verdict(reason=self._hopeless(watched, heard))
             if verdict.decided:

@@ -76,9 +76,11 @@ class Judge:
     def __init__(self, expect: str = "") -> None:
         self._expect = re.compile(expect) if expect else None
         self._since: dict[str, float] = {}
+        self._last = False
 
-    def look(self, heard: Heard) -> Verdict:
-        """Return the verdict on what was heard so far."""
+    def look(self, heard: Heard, *, last: bool = False) -> Verdict:
+        """Return the verdict on what was heard so far; the `last` time a sign need not stand any longer."""
+        self._last = last
         if self._expect is not None:
             for port, text in heard.text.items():
                 match = self._expect.search(plain(text))
@@ -100,10 +102,12 @@ class Judge:
         settle = _rules()["settle"]
         for rule in _rules()["text"]:
             for port, text in heard.text.items():
-                if re.search(rule["pattern"], spoken(text)):
-                    sign = str(rule["sign"]).format(port=port)
-                    if not rule["settle"] or self._stands(sign, settle["text"], heard):
-                        return sign
+                if not re.search(rule["pattern"], spoken(text)):
+                    continue
+                sign = str(rule["sign"]).format(port=port)
+                quiet = self._stands(f"{sign} {len(text)}", settle["text"], heard)
+                if quiet or not rule["settle"] or self._stands(sign, settle["talking"], heard):
+                    return sign
         connected = sorted(name for name, state in heard.frontends.items() if state == _CONNECTED)
         if connected and self._stands("frontends", settle["frontends"], heard):
             return f"PV drivers connected ({', '.join(connected)})"
@@ -116,7 +120,7 @@ class Judge:
     def _stands(self, sign: str, seconds: float, heard: Heard) -> bool:
         """Whether `sign` was first seen `seconds` ago; a guest that has switched itself off will say no more."""
         since = self._since.setdefault(sign, heard.seconds)
-        return heard.seconds - since >= seconds or heard.shutdown == "poweroff"
+        return self._last or heard.seconds - since >= seconds or heard.shutdown == "poweroff"
 
     def _ended(self, heard: Heard) -> Verdict:
         if heard.shutdown != "poweroff":
