@@ -28,6 +28,7 @@ from xenqemu.ui import Ui
 
 if TYPE_CHECKING:
     from xenqemu.lab.cases import Case
+    from xenqemu.lab.host import Host
     from xenqemu.lab.run import Booted, Order
     from xenqemu.vm.xlcfg import XlConfig
 
@@ -301,6 +302,28 @@ def boot_cases(cases: Sequence[Case], request: BootRequest, state: StateDir, ui:
             orders.append(replace(order, wish=replace(order.wish, checks=case.checks)))
         with run.carry_out(run.plan(orders), base, folder, ui) as booted:
             yield booted
+
+
+@contextmanager
+def open_host(xen: str | None, device_model: Path | None, state: StateDir, ui: Ui) -> Iterator[Host]:
+    """Enter a virtual host without guests; `device_model` is there at its own path, and as the toolstack's own.
+
+    `xen` None is the one that it is linked against. Raises `LabError` for a device model that cannot run, and what
+    preparing and starting a host raise.
+    """
+    from xenqemu.lab import run
+    from xenqemu.lab.base import prepare
+    from xenqemu.lab.device_model import inspect_device_model, overlay_of
+    from xenqemu.lab.host import start_host
+    from xenqemu.lab.model import DOM0_DEVICE_MODEL
+    from xenqemu.lab.runs import run_folder
+
+    models = [inspect_device_model(Path.cwd() / device_model)] if device_model else []
+    base = prepare(run.choose_xen(xen, models, ui), state, ui)
+    overlay = [file for model in models for file in overlay_of(model, (str(model.path), DOM0_DEVICE_MODEL))]
+    options = run.host_options((), overlay, together=False)
+    with run_folder(state) as folder, start_host(base, overlay, (), options, folder, ui) as host:
+        yield host
 
 
 def _suited(cases: Sequence[Case], xen: str, model: Path, state: StateDir, ui: Ui) -> Iterator[Case]:

@@ -24,7 +24,11 @@ from xenqemu.ui import Ui
 _FACTS = "base.json"
 _LIBRARIES = ("usr/lib/x86_64-linux-gnu", "usr/lib", "usr/lib64")
 # Which of the recipe's dom0 files goes where; anything else in that folder is for people.
-_SCRIPTS = {"start": ("usr/lib/xenqemu/start", 0o755), "inittab": ("etc/inittab", 0o644)}
+_SCRIPTS = {
+    "start": ("usr/lib/xenqemu/start", 0o755),
+    "inittab": ("etc/inittab", 0o644),
+    "profile": ("etc/profile", 0o644),
+}
 
 
 def prepare(xen: str, state: StateDir, ui: Ui, *, refresh: bool = False) -> LabBase:

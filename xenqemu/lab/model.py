@@ -17,6 +17,8 @@ from xenqemu.errors import LabError
 DOM0_FIRMWARE = "/usr/share/xenqemu/firmware"
 # A block device for `HostDisk` number N is a link in here, called N (from 0 on).
 DOM0_DISKS = "/dev/host-disk"
+# What Debian's libxl starts for a guest whose config names no device model.
+DOM0_DEVICE_MODEL = "/usr/libexec/xen-qemu-system-i386"
 # Bridge that exists in dom0, with an address, so that a guest can be pinged.
 DOM0_BRIDGE = "xenbr0"
 

@@ -58,6 +58,15 @@ def known_series() -> tuple[str, ...]:
     return tuple(_data()["xen"])
 
 
+def default_series() -> str:
+    """Return the Xen series of this machine's own Xen libraries if a host can have that one, else the newest."""
+    from xenqemu.xen import inspect
+
+    version = inspect("system").version
+    series = "" if version is None else f"{version.major}.{version.minor}"
+    return series if series in known_series() else known_series()[-1]
+
+
 def load_recipe(xen: str) -> Recipe:
     """Return the recipe for `xen`: `4.17`, or `distro:4.17`. Raises `UsageError` for one that is not in lab.toml."""
     series = xen.removeprefix(_PREFIX)

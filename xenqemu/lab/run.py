@@ -15,7 +15,7 @@ from xenqemu.lab.boot import Wish, boot_guest, furnish
 from xenqemu.lab.device_model import DeviceModel
 from xenqemu.lab.host import Host, start_host
 from xenqemu.lab.model import HostError, HostOptions, LabBase, OverlayFile
-from xenqemu.lab.recipe import known_series, load_recipe
+from xenqemu.lab.recipe import default_series, known_series, load_recipe
 from xenqemu.lab.result import GuestResult, Report
 from xenqemu.lab.staging import StagedGuest, StageOptions, shared_disks, stage_guest
 from xenqemu.state import write_atomic
@@ -90,19 +90,11 @@ def choose_xen(explicit: str | None, models: Sequence[DeviceModel], ui: Ui) -> s
     if explicit:
         load_recipe(explicit)
     linked = list(dict.fromkeys(model.xen for model in models if model.xen))
-    series = explicit or next((xen for xen in linked if xen in known_series()), None) or _system_series()
+    series = explicit or next((xen for xen in linked if xen in known_series()), None) or default_series()
     for model in models:
         if model.xen and model.xen != series.removeprefix("distro:"):
             ui.warn(f"{model.path} is linked against Xen {model.xen}, and is tried under Xen {series}")
     return series
-
-
-def _system_series() -> str:
-    from xenqemu.xen import inspect
-
-    version = inspect("system").version
-    series = "" if version is None else f"{version.major}.{version.minor}"
-    return series if series in known_series() else known_series()[-1]
 
 
 @contextmanager
@@ -166,7 +158,7 @@ def host_options(guests: Sequence[StagedGuest], overlay: Sequence[OverlayFile], 
     files = sum(_size(file) for file in overlay) // _MIB
     dom0 = plain.dom0_memory_mib + 2 * files
     wanted = [max(guest.view.memory, guest.view.max_memory) + guest.view.video_memory + _GUEST_MIB for guest in guests]
-    memory = max(plain.memory_mib, dom0 + (sum(wanted) if together else max(wanted)) + _XEN_MIB)
+    memory = max(plain.memory_mib, dom0 + (sum(wanted) if together else max(wanted, default=0)) + _XEN_MIB)
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // _MIB
     if memory > there:
         raise MissingError(
