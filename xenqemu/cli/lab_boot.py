@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -110,9 +111,16 @@ def _report(booted: Any, fails: dict[str, str], ui: Ui, *, as_json: bool, keep: 
 
 
 def _hold(host: Any, ui: Ui) -> None:
-    ui.note("the host stays up until Ctrl-C")
+    """Keep the host: with a dom0 prompt on a terminal, else until Ctrl-C."""
+    from xenqemu.lab.shell import attach_terminal
+
     with suppress(KeyboardInterrupt):
-        signal.pause()
+        if sys.stdin.isatty() and sys.stdout.isatty():
+            ui.note("the guests stay up: this is dom0, `xl list` shows them, `exit` or Ctrl-] ends the host")
+            attach_terminal(host, sys.stdin.fileno(), sys.stdout.fileno())
+        else:
+            ui.note("the guests stay up until Ctrl-C")
+            signal.pause()
 
 
 COMMANDS: tuple[click.Command, ...] = (boot, cases)

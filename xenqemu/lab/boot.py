@@ -29,7 +29,7 @@ from xenqemu.lab.signs import Heard, Judge, Verdict, plain
 from xenqemu.lab.staging import StagedGuest
 
 _LOGS = "/var/log/xen"
-_POLL = 0.4
+_POLL = 0.6
 # Looking at more than what the guest writes takes programs in dom0, which share a processor with the guest.
 _LOOK_EVERY = 2.0
 _OPEN_SECONDS = 2.0
