@@ -107,7 +107,7 @@ def capture(stream: socket.socket, *, password: str | None = None, timeout: floa
         what = "no picture came from the device model's VNC server" if screen is None else "the guest's screen is dark"
         raise LabError(
             f"{what} after {timeout:.0f} s",
-            "without vgabios-*.bin in the device model's data nothing is drawn; or the guest has switched its screen off",
+            "without vgabios-*.bin in the device model's data nothing is drawn, or the guest has switched it off",
         ) from None
     except OSError as error:
         raise LabError(
