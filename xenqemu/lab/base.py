@@ -28,6 +28,7 @@ _SCRIPTS = {
     "start": ("usr/lib/xenqemu/start", 0o755),
     "inittab": ("etc/inittab", 0o644),
     "profile": ("etc/profile", 0o644),
+    "shell": ("usr/lib/xenqemu/shell", 0o755),
 }
 
 

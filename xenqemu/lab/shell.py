@@ -30,9 +30,10 @@ def attach_terminal(host: Host, keyboard: int, screen: int) -> None:
 
     The terminal is raw meanwhile and its size is passed on; Ctrl-] (`LEAVE`) leaves at once. Raises `HostError`.
     """
-    term = os.environ.get("TERM", _FALLBACK_TERM)
-    address = f"EXEC:env TERM={term if term.replace('-', '').isalnum() else _FALLBACK_TERM} bash -l"
-    connection = host.stream(("socat", "STDIO", f"{address},pty,setsid,ctty,stderr,sane,link={_TERMINAL}"))
+    term = os.environ.get("TERM", "")
+    term = term if term.replace("-", "").isalnum() else _FALLBACK_TERM  # it goes through socat's own syntax
+    address = f"EXEC:env TERM={term} /usr/lib/xenqemu/shell {' '.join(_size(screen))}"
+    connection = host.stream(("socat", "STDIO", f"{address},pty,setsid,ctty,stderr,sane"))
     with connection, _raw(keyboard), _resizes() as resized:
         job = host.stream_job(connection)
         looked = time.monotonic()
@@ -91,9 +92,13 @@ def _write(screen: int, data: bytes) -> None:
 
 
 def _pass_size_on(host: Host, screen: int) -> None:
+    rows, columns = _size(screen)
+    host.run(("stty", "-F", _TERMINAL, "rows", rows, "cols", columns))
+
+
+def _size(screen: int) -> tuple[str, str]:
     size = os.get_terminal_size(screen)
-    if size.columns and size.lines:
-        host.run(("stty", "-F", _TERMINAL, "rows", str(size.lines), "cols", str(size.columns)))
+    return str(size.lines), str(size.columns)
 
 
 @contextmanager
@@ -108,8 +113,8 @@ def _raw(keyboard: int) -> Iterator[None]:
 
 @contextmanager
 def _resizes() -> Iterator[list[bool]]:
-    """Enter a list that is not empty when the terminal's size is news: at first, and whenever it has changed."""
-    resized = [True]
+    """Enter a list that is not empty when the terminal has changed its size."""
+    resized: list[bool] = []
 
     def note(_signal: int, _frame: FrameType | None) -> None:
         resized.append(True)
