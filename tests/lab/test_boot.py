@@ -12,12 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests.integration.conftest import Run, shared_state, xenqemu, xenqemu_command
+from tests.integration.conftest import Run
 from xenqemu.lab.assemble import BootSector, assemble
 from xenqemu.lab.disk_image import pattern_disk, to_qcow2
 from xenqemu.state import StateDir
-
-__all__ = ["shared_state", "xenqemu", "xenqemu_command"]
 
 CONFIG = """\
 # A guest of one's own.
@@ -26,13 +24,6 @@ type = "hvm"
 memory = 64; vcpus = 1
 serial = "pty"
 """
-
-
-@pytest.fixture(scope="module")
-def device_model(xenqemu: Run) -> Path:
-    """The device model that `XENQEMU_TEST_DEVICE_MODEL` names, else the default one, built unless it was before."""
-    given = os.environ.get("XENQEMU_TEST_DEVICE_MODEL")
-    return Path(given or xenqemu("build").stdout.strip().splitlines()[-1])
 
 
 @pytest.fixture

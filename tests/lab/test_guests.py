@@ -7,14 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
 from PIL import Image
 
-from tests.integration.conftest import Run, shared_state, xenqemu, xenqemu_command
+from tests.integration.conftest import Run
 from xenqemu.lab.cases import build_case, find_case, load_cases
 from xenqemu.lab.model import LabBase
-
-__all__ = ["shared_state", "xenqemu", "xenqemu_command"]
 
 # The 16 colours of a VGA card in text mode.
 PALETTE = {
@@ -22,12 +19,6 @@ PALETTE = {
     *((87, 87, 87), (87, 87, 255), (87, 255, 87), (87, 255, 255), (255, 87, 87), (255, 87, 255), (255, 255, 87)),
     (255, 255, 255),
 }
-
-
-@pytest.fixture(scope="module")
-def device_model(xenqemu: Run) -> Path:
-    """The default device model, from the state directory where it was built before."""
-    return Path(xenqemu("build").stdout.strip().splitlines()[-1])
 
 
 def no_base() -> LabBase:
