@@ -56,7 +56,7 @@ def shell(xen: str | None, device_model: Path | None) -> int:
             context.ui.note("dom0 is up; Ctrl-] or `exit` ends it")
             attach_terminal(host, sys.stdin.fileno(), sys.stdout.fileno())
             return EXIT_OK
-        code = run_script(host, script, sys.stdout.fileno()).code
+        code = run_script(host, script, sys.stdout.buffer).code
     if code:
         context.ui.warn(f"the commands ended with exit code {code}")
     return EXIT_LAB if code else EXIT_OK

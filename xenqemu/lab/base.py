@@ -98,6 +98,8 @@ def _make(recipe: Recipe, state: StateDir, ui: Ui, *, refresh: bool) -> LabBase:
             unpacked = unpack(closure, packages)
         with ui.step("making dom0's file system"):
             _assemble(recipe, closure, unpacked, made)
+        if (_bases(state) / key).exists():  # damaged, or it would have been taken
+            (_bases(state) / key).rename(scratch / "damaged")
         publish(made, _bases(state) / key)
     base = _load(_bases(state) / key)
     if base is None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import lzma
 import struct
+import zlib
 
 # Offsets of the setup header: the kernel's Documentation/arch/x86/boot.rst.
 _SETUP_SECTORS = 0x1F1
@@ -26,22 +26,28 @@ def elf_inside(image: bytes) -> bytes | None:
     start = (sectors + 1) * _SECTOR + offset
     try:
         found = _unpacked(image[start : start + length])
-    except (EOFError, ValueError, lzma.LZMAError, OSError):
+    except (lzma.LZMAError, zlib.error):
         return None
     return found if found is not None and found.startswith(b"\x7fELF") else None
 
 
 def _unpacked(payload: bytes) -> bytes | None:
-    """Return what is packed in `payload`, which may be followed by its size (the kernel's scripts/Makefile.lib)."""
+    """Return what is packed in `payload`; its size may follow (`size_append` in the kernel's scripts/Makefile.lib)."""
     if payload.startswith(b"\xfd7zXZ\0"):
-        return lzma.LZMADecompressor().decompress(payload)
+        unpacker = lzma.LZMADecompressor()
+        content = unpacker.decompress(payload)
+        return content if unpacker.eof else None
     if payload.startswith(b"\x1f\x8b"):
-        return gzip.decompress(payload[:-4])
+        gzipped = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+        content = gzipped.decompress(payload)
+        return content if gzipped.eof else None
     if payload.startswith(b"\x28\xb5\x2f\xfd"):
         import zstandard
 
+        zstd = zstandard.ZstdDecompressor().decompressobj()
         try:
-            return zstandard.ZstdDecompressor().decompressobj().decompress(payload)
-        except zstandard.ZstdError as error:
-            raise ValueError(str(error)) from error
+            content = zstd.decompress(payload)
+        except zstandard.ZstdError:
+            return None
+        return content if zstd.eof else None
     return None

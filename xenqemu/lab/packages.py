@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 from xenqemu.archive.apt import Kind, PrivateApt, complaint, require_apt
 from xenqemu.archive.mirrors import machine_archive
@@ -20,16 +21,21 @@ from xenqemu.ui import Ui
 _ALTERNATIVE = "the lab needs a Debian with its package archive in /etc/apt"
 # What apt-get says of each package in a simulation.
 _INST = re.compile(r"^Inst (?P<name>\S+) \((?P<version>\S+) .*\[(?P<architecture>\S+)\]\)", re.MULTILINE)
+_FILE = re.compile(r"^'file:(?://)?(?P<path>/[^']+)' (?P<name>\S+) ", re.MULTILINE)
 # Folders that are links on an installed system, and real folders in packages made before /usr was merged.
 _MERGED = ("bin", "sbin", "lib", "lib64")
 
 
 @dataclass(frozen=True)
 class Closure:
-    """Packages that fit together, all of one suite: the files and the version of each by its name."""
+    """Packages that fit together, all of one suite: the files and the version of each by its name.
+
+    Those files that are in the folder `ours` can be fetched again, others are the machine's own.
+    """
 
     files: Mapping[str, Path]
     versions: Mapping[str, str]
+    ours: Path
 
 
 def fetch_closure(
@@ -71,16 +77,15 @@ def _download(apt: PrivateApt, packages: Sequence[str]) -> Closure | str:
         done = apt.run(*install, how)
         if not done.ok:
             return complaint(done)
-    found = list(_INST.finditer(done.stdout))
+    found = [match.groupdict() for match in _INST.finditer(done.stdout)]
     # apt's name for a file has the version's colon quoted (pkgAcqArchive::QueueNext).
-    names = {
-        match["name"]: "{name}_{version}_{architecture}.deb".format_map(match.groupdict()).replace(":", "%3a")
-        for match in found
-    }
-    return Closure(
-        {name: apt.downloads / file for name, file in names.items()},
-        {match["name"]: match["version"] for match in found},
-    )
+    names = {one["name"]: "{name}_{version}_{architecture}.deb".format_map(one).replace(":", "%3a") for one in found}
+    files = {name: apt.downloads / file for name, file in names.items()}
+    if not all(path.is_file() for path in files.values()):
+        # What a mirror on this machine has is not copied.
+        for match in _FILE.finditer(apt.run(*install, "--print-uris").stdout):
+            files |= {name: Path(unquote(match["path"])) for name, file in names.items() if file == match["name"]}
+    return Closure(files, {one["name"]: one["version"] for one in found}, apt.downloads)
 
 
 class Unpacked:
@@ -137,9 +142,10 @@ def unpack(closure: Closure, folder: Path) -> Unpacked:
         target.mkdir()
         done = run(("dpkg-deb", "--extract", file, target), check=False)
         if not done.ok:
-            file.unlink(missing_ok=True)  # or the next run would trip over it again
+            if file.parent == closure.ours:
+                file.unlink(missing_ok=True)  # or the next run would trip over it again
             raise LabError(
-                f"{file.name} cannot be unpacked: {done.stderr.strip().splitlines()[-1:]}",
+                f"{file.name} cannot be unpacked: {done.stderr.strip()}",
                 "try again; free some disk space where the state directory is",
             )
         return target

@@ -11,6 +11,7 @@ import tty
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import BinaryIO
 
 from xenqemu.lab.host import Host, Job
 from xenqemu.lab.model import Completed
@@ -61,8 +62,8 @@ def attach_terminal(host: Host, keyboard: int, screen: int) -> None:
                     return
 
 
-def run_script(host: Host, script: bytes, screen: int) -> Completed:
-    """Run the commands of `script` in a login shell in dom0, without input, and write what they say to `screen`.
+def run_script(host: Host, script: bytes, sink: BinaryIO) -> Completed:
+    """Run the commands of `script` in a login shell in dom0, without input, and write what they say to `sink`.
 
     Returns how the shell ended; its output went the other way. Raises `HostError`.
     """
@@ -79,7 +80,8 @@ def run_script(host: Host, script: bytes, screen: int) -> Completed:
                     return ended
                 ended = _completed(job)
                 continue
-            _write(screen, said)
+            sink.write(said)
+            sink.flush()
 
 
 def _completed(job: Job) -> Completed | None:
