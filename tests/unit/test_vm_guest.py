@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -318,3 +319,25 @@ def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
     python.write_text("import os\nname = 'a'\n")
     with pytest.raises(VmConfigError, match="Python"):
         read_guest(python)
+
+
+def test_only_regular_files_of_a_plausible_size_are_read(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.cfg"
+    os.mkfifo(pipe)
+    large = tmp_path / "large.cfg"
+    with large.open("wb") as file:
+        file.truncate(3 << 30)
+    for path, reason in ((pipe, "no regular file"), (Path("/dev/zero"), "no regular file"), (large, "3072 MiB")):
+        with pytest.raises(VmConfigError, match=reason):
+            read_guest(path)
+
+
+def test_a_guest_has_the_path_that_it_was_named_by(tmp_path: Path) -> None:
+    path = tmp_path / "a\nb\udcff.cfg"
+    path.write_text("name = 'a'\n")
+    link = tmp_path / "link.cfg"
+    link.symlink_to(path)
+    assert [read_guest(name).path for name in (path, link)] == [path, link]
+    path.write_text("name =\n")
+    with pytest.raises(VmConfigError, match=r"a\\nb\\xff\.cfg:1: "):
+        read_guest(path)

@@ -245,6 +245,6 @@ def test_bytes_that_are_no_text_are_shown_as_escapes(tmp_path: Path, capsys: pyt
     for command in ("list", "show", "lint"):
         out = cli(capsys, "vm", command, path)[1]
         assert out.isascii()
-        assert "a\\udcff\\n.cfg" in out
-        assert "/k\\udcfe\\t" in out
-    assert as_json(capsys, "vm", "show", path)[1]["kernel"] == "/k\udcfe\t"
+        assert "a\\xff\\n.cfg" in out
+        assert "/k\\xfe\\t" in out
+    assert as_json(capsys, "vm", "show", path)[1]["kernel"] == "/k\\xfe\t"

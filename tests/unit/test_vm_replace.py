@@ -12,8 +12,9 @@ import pytest
 
 from tests.unit.vmconfigs import HVM, as_read, config, metadata
 from xenqemu.errors import VmConfigError
+from xenqemu.text import decodable, printable
 from xenqemu.vm import replace
-from xenqemu.vm.replace import ConfigFile, printable, put_in_place, read_config, resolve, sync_written, write_beside
+from xenqemu.vm.replace import ConfigFile, put_in_place, read_config, resolve, sync_written, write_beside
 
 _ACL = "system.posix_acl_access"
 
@@ -198,3 +199,5 @@ def test_links_are_followed_to_the_file(tmp_path: Path) -> None:
 
 def test_names_are_printable() -> None:
     assert printable(Path("/é/\udce9\n\x1b")) == "/é/\\xe9\\n\\x1b"
+    assert decodable(Path("/é/\udce9\n\ud800")) == "/é/\\xe9\n\\ud800"
+    assert printable("a\tb\ud800", keep="\t") == "a\tb\\ud800"

@@ -239,6 +239,9 @@ def test_any_text_can_be_set_and_read_back(data: bytes, text: str) -> None:
         (b"Memory = 5 # import os\n", None),
         (b"disk [ 'x' ]", None),
         (b"a = 'import os", None),
+        # no text at all
+        (b"\x7fELF\x02\x01\x01\0\0\0\nf(1)\n", None),
+        (b"a = f(1)\x1b[2J\n", None),
         # good ones
         *((data, None) for data in REAL),
         (b"a = 'import os; os.path.join(1) % 2'\n# def f():\n", None),

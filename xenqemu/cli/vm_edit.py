@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from xenqemu.cli.common import json_option, print_json, session
+from xenqemu.cli.common import ConfigPath, json_option, print_json, session
 from xenqemu.errors import EXIT_OK, EXIT_VM_CONFIG
 
 if TYPE_CHECKING:
     from xenqemu.vm.result import FileResult
 
-_PATH = click.Path(path_type=Path)
+_PATH = ConfigPath()
 
 
 @click.command("use")
@@ -96,7 +96,7 @@ COMMANDS: tuple[click.Command, ...] = (use, revert)
 
 
 def _print_paths(name: str, rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
-    from xenqemu.vm.replace import printable
+    from xenqemu.text import printable
 
     if as_json:
         print_json({name: rows})
@@ -106,11 +106,8 @@ def _print_paths(name: str, rows: Sequence[dict[str, Any]], *, as_json: bool) ->
 
 
 def _report(results: Sequence[FileResult], facts: dict[str, Any], *, as_json: bool, dry_run: bool) -> int:
-    from xenqemu.vm.replace import printable
-
     if as_json:
-        files = [asdict(result) | {"path": printable(result.path)} for result in results]
-        print_json({**facts, "dry_run": dry_run, "files": files})
+        print_json({**facts, "dry_run": dry_run, "files": [asdict(result) for result in results]})
     else:
         for result in results:
             _print_result(result, dry_run=dry_run)
@@ -118,7 +115,7 @@ def _report(results: Sequence[FileResult], facts: dict[str, Any], *, as_json: bo
 
 
 def _print_result(result: FileResult, *, dry_run: bool) -> None:
-    from xenqemu.vm.replace import printable
+    from xenqemu.text import printable
 
     if result.hint:
         click.echo(f"xenqemu: {result.reason}\n  {result.hint}", err=True)

@@ -9,24 +9,24 @@ from typing import Any
 
 import click
 
-from xenqemu.cli.common import json_option, print_facts, print_json, print_table, session
+from xenqemu.cli.common import ConfigPath, json_option, print_facts, print_json, print_table, session
 from xenqemu.errors import EXIT_OK, EXIT_VM_CONFIG, VmConfigError
 
-_CONFIGS = click.Path(path_type=Path)
+_PATH = ConfigPath()
 _DISK_COLUMNS = ("vdev", "target", "format", "backend", "writable", "cdrom", "why")
 _VIF_COLUMNS = ("type", "model", "bridge", "mac", "script")
 
 
 @click.command("list")
-@click.argument("paths", nargs=-1, type=_CONFIGS, metavar="[PATH]...")
+@click.argument("paths", nargs=-1, type=_PATH, metavar="[PATH]...")
 @json_option
 def list_(paths: tuple[Path, ...], as_json: bool) -> None:
     """List the VM configs that are or are in PATH: their type, their device model, what is wrong with them.
 
     Without PATH those in /etc/xen and /etc/libvirt/libxl.
     """
+    from xenqemu.text import printable
     from xenqemu.vm.catalogue import list_guests
-    from xenqemu.vm.describe import plain
 
     entries = list_guests(paths, session().state)
     if as_json:
@@ -35,7 +35,7 @@ def list_(paths: tuple[Path, ...], as_json: bool) -> None:
     print_table(
         ("config", "name", "type", "device model", "problems"),
         [
-            tuple(map(plain, (entry.path, entry.name, entry.type, entry.device_model or entry.origin, problems)))
+            tuple(map(printable, (entry.path, entry.name, entry.type, entry.device_model or entry.origin, problems)))
             for entry in entries
             for problems in ("; ".join(entry.problems) or "-",)
         ],
@@ -43,7 +43,7 @@ def list_(paths: tuple[Path, ...], as_json: bool) -> None:
 
 
 @click.command("show")
-@click.argument("config", type=_CONFIGS)
+@click.argument("config", type=_PATH)
 @json_option
 def show(config: Path, as_json: bool) -> None:
     """Show what the toolstack will make of CONFIG: type, device model, disks, network, screen, settings not known."""
@@ -67,8 +67,8 @@ def show(config: Path, as_json: bool) -> None:
 
 
 @click.command("lint")
-@click.argument("configs", nargs=-1, required=True, type=_CONFIGS, metavar="CONFIG...")
-@click.option("--dm", type=_CONFIGS, metavar="BINARY", help="Ask this device model instead of the config's own.")
+@click.argument("configs", nargs=-1, required=True, type=_PATH, metavar="CONFIG...")
+@click.option("--dm", type=_PATH, metavar="BINARY", help="Ask this device model instead of the config's own.")
 @click.option("--xen", default="", metavar="VERSION", help="The toolstack's Xen [the one that runs, else BINARY's].")
 @json_option
 def lint(configs: tuple[Path, ...], dm: Path | None, xen: str, as_json: bool) -> int:
@@ -76,8 +76,8 @@ def lint(configs: tuple[Path, ...], dm: Path | None, xen: str, as_json: bool) ->
 
     The device model is started to be asked, without a guest. Ends with 7 when there is an error in a CONFIG.
     """
+    from xenqemu.text import printable
     from xenqemu.vm.binary import choose_binary
-    from xenqemu.vm.describe import plain
     from xenqemu.vm.lint import lint_config
 
     state = session().state
@@ -95,7 +95,7 @@ def lint(configs: tuple[Path, ...], dm: Path | None, xen: str, as_json: bool) ->
     else:
         for result in results:
             model = result["device_model"] or f"none asked ({result['origin']})"
-            click.echo(plain(f"{result['path']}: device model {model}, Xen {result['xen'] or 'of any version'}"))
+            click.echo(printable(f"{result['path']}: device model {model}, Xen {result['xen'] or 'of any version'}"))
             _print_findings(result["findings"])
     return EXIT_VM_CONFIG if any(result["failed"] for result in results) else EXIT_OK
 
@@ -113,20 +113,20 @@ def _unreadable(config: Path, error: VmConfigError) -> dict[str, Any]:
 
 
 def _print_rows(title: str, columns: tuple[str, ...], rows: list[Mapping[str, Any]]) -> None:
-    from xenqemu.vm.describe import plain
+    from xenqemu.text import printable
 
     if rows:
         click.echo(f"\n{title}:")
-        print_table(columns, [[plain(row[column]) for column in columns] for row in rows])
+        print_table(columns, [[printable(row[column]) for column in columns] for row in rows])
 
 
 def _print_findings(findings: list[Mapping[str, Any]]) -> None:
-    from xenqemu.vm.describe import plain
+    from xenqemu.text import printable
 
     for finding in findings:
         place = f"line {finding['line']}: " if finding["line"] else ""
-        click.echo(f"{finding['severity']}: {place}{plain(finding['message'])} [{finding['rule']}]")
-        click.echo(f"  {plain(finding['hint'])}")
+        click.echo(f"{finding['severity']}: {place}{printable(finding['message'])} [{finding['rule']}]")
+        click.echo(f"  {printable(finding['hint'])}")
     if not findings:
         click.echo("nothing to say")
 

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from xenqemu.text import printable
 from xenqemu.vm.lint import device_model_of
 from xenqemu.vm.lint_facts import disk_facts, file_facts
 from xenqemu.vm.model import GuestView
@@ -74,7 +75,7 @@ def _needed(guest: GuestView) -> str:
 
 
 def without_blanks(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `facts` for people: without what is empty, as what a config does not set is no news; texts are `plain`."""
+    """Return `facts` for people: without what is empty (what a config does not set is no news)."""
     shown = {name: _shown(value) for name, value in facts.items()}
     return {name: value for name, value in shown.items() if value not in ("", [], {}, None)}
 
@@ -83,10 +84,5 @@ def _shown(value: Any) -> Any:
     if isinstance(value, Mapping):
         return without_blanks(value)
     if isinstance(value, list):
-        return [plain(item) for item in value]
-    return plain(value) if isinstance(value, str) else value
-
-
-def plain(value: object) -> str:
-    """Return `value` as text of one line that any terminal takes: control characters and stray bytes as escapes."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in str(value))
+        return [printable(item) for item in value]
+    return printable(value) if isinstance(value, str) else value

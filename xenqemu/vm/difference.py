@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import re
 
+from xenqemu.text import printable
+
 _LINE = re.compile(rb"[^\n]*\n|[^\n]+")
 _NO_NEWLINE = "\\ No newline at end of file\n"
 
@@ -22,6 +24,5 @@ def unified(before: bytes, after: bytes, name: str) -> str:
 
 
 def _shown(line: bytes) -> str:
-    text = line.removesuffix(b"\n").decode("utf-8", "backslashreplace")
-    text = "".join(char if char.isprintable() or char == "\t" else repr(char)[1:-1] for char in text)
+    text = printable(line.removesuffix(b"\n").decode("utf-8", "surrogateescape"), keep="\t")
     return f"{text}\n" if line.endswith(b"\n") else f"{text}\n{_NO_NEWLINE}"

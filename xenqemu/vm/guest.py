@@ -7,13 +7,16 @@ Where a rule comes from: `parse_config_data` in tools/xl/xl_parse.c for what a s
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from xenqemu.errors import VmConfigError
+from xenqemu.text import printable
 from xenqemu.vm.disk import Disk, parse_disk
 from xenqemu.vm.guest_xml import view_libvirt
 from xenqemu.vm.libvirt import is_xml
 from xenqemu.vm.model import QEMU_XEN, TRADITIONAL, GuestFile, GuestView, Stubdomain, Vnc
+from xenqemu.vm.replace import read_config, resolve
 from xenqemu.vm.vif import Vif, parse_vif
 from xenqemu.vm.xlcfg import XlConfig, XlSyntaxError, is_python, parse
 
@@ -33,16 +36,13 @@ def read_guest(path: Path, folder: Path | None = None) -> GuestView:
     """Return what the config at `path` means; whether it is xl.cfg or libvirt XML is told from its content.
 
     Relative paths in it are of `folder`, which stands for the folder that xl is started in (default: the current one).
-    Raises `VmConfigError` when the file cannot be read or is neither.
+    Raises `VmConfigError` when it is no regular file (xl reads no other), cannot be read, or is neither.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise VmConfigError(f"{path} cannot be read: {error.strerror}", "name a VM config file") from error
-    folder = (folder or Path()).absolute()
+    data = read_config(resolve(path)).content
     if is_xml(data):
         return view_libvirt(data, path)
-    return view_xl(parse_xl(data, str(path)), folder)
+    view = view_xl(parse_xl(data, printable(path)), (folder or Path()).absolute())
+    return replace(view, path=path)
 
 
 def parse_xl(data: bytes, name: str) -> XlConfig:
@@ -55,7 +55,7 @@ def parse_xl(data: bytes, name: str) -> XlConfig:
             raise
         raise VmConfigError(
             f"{name}: a Python config of the old xm toolstack ({python})",
-            "xl does not run Python: write down what it computes as plain `name = value` lines",
+            "xl does not run Python: write down what it computes as plain `name = value` lines, then run this again",
         ) from error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from xenqemu.text import printable
 from xenqemu.vm.disk import Disk
 from xenqemu.vm.libvirt import parse_domain
 from xenqemu.vm.model import GuestFile, GuestView, Vnc
@@ -25,7 +26,7 @@ def view_libvirt(data: bytes, path: Path) -> GuestView:
     """
     from xml.etree import ElementTree
 
-    domain = parse_domain(data, str(path))
+    domain = parse_domain(data, printable(path))
     # parse_domain refuses documents that declare entities.
     root = ElementTree.fromstring(data)  # noqa: S314
     kind = _TYPES.get(domain.os_type, "pv")

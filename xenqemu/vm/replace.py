@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xenqemu.errors import VmConfigError
+from xenqemu.text import printable
 
 MAX_SIZE = 16 << 20
 # These bind a file to its content: the kernel writes them anew (security/integrity/ima/ima_appraise.c, evm_main.c).
@@ -27,18 +28,12 @@ class ConfigFile:
     attributes: Mapping[str, bytes]
 
 
-def printable(path: Path) -> str:
-    """Return `path` as it can be printed: bytes that are no UTF-8 and control characters as escapes."""
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-
-
 def resolve(path: Path) -> Path:
     """Return the file that `path` leads to through all links; raises `VmConfigError` when there is none."""
     try:
         return path.resolve(strict=True)
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: Python up to 3.12 about a loop of links
-        reason = error.strerror if isinstance(error, OSError) else str(error)
+        reason = error.strerror if isinstance(error, OSError) else "no such path, or a loop of links"
         raise VmConfigError(f"{printable(path)}: {reason}", "name the file of a VM config") from error
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xenqemu.errors import VmConfigError
-from xenqemu.vm.replace import printable, resolve
+from xenqemu.text import printable
+from xenqemu.vm.replace import resolve
 from xenqemu.vm.rewrite import Setting
 
 CHANGED = "changed"

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from xenqemu.errors import VmConfigError
 from xenqemu.state import StateDir, write_atomic
+from xenqemu.text import printable
 from xenqemu.ui import Ui
 from xenqemu.vm.difference import unified
 from xenqemu.vm.originals import REVERT, Original, Originals, digest, open_originals
-from xenqemu.vm.replace import ConfigFile, printable, read_config, sync_folder
+from xenqemu.vm.replace import ConfigFile, read_config, sync_folder
 from xenqemu.vm.result import REVERTED, UNCHANGED, FileResult, distinct, refused
 from xenqemu.vm.transaction import Edit, apply, batches, editing, locked
 

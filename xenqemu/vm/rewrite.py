@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xenqemu.errors import VmConfigError
-from xenqemu.vm.guest import view_xl
+from xenqemu.text import printable
+from xenqemu.vm.guest import parse_xl, view_xl
 from xenqemu.vm.libvirt import Domain, is_xml, parse_domain, set_emulator
 from xenqemu.vm.model import QEMU_XEN, TRADITIONAL, GuestView
-from xenqemu.vm.replace import ConfigFile, printable
-from xenqemu.vm.xlcfg import Value, XlConfig, XlSyntaxError, edit, is_python, parse
+from xenqemu.vm.replace import ConfigFile
+from xenqemu.vm.xlcfg import Value, XlConfig, edit
 
 _LIBVIRT = Path("/etc/libvirt")
 # virXMLEmitWarning in src/util/virxml.c begins the files that libvirt writes for itself so.
@@ -73,7 +74,7 @@ def understand(file: ConfigFile) -> XlVm | LibvirtVm:
     """Return what `file` says, told from its content; raises `VmConfigError` if it is no config."""
     if is_xml(file.content):
         return LibvirtVm(file, parse_domain(file.content, printable(file.path)))
-    config = _parse(file)
+    config = parse_xl(file.content, printable(file.path))
     return XlVm(file, config, view_xl(config, file.path.parent))
 
 
@@ -85,20 +86,6 @@ def rewrite(vm: XlVm | LibvirtVm, binary: Path, *, legacy: bool, force: bool) ->
     if isinstance(vm, XlVm):
         return _rewrite_xl(vm, binary, legacy=legacy, force=force)
     return _rewrite_libvirt(vm, binary, legacy=legacy, force=force)
-
-
-def _parse(file: ConfigFile) -> XlConfig:
-    name = printable(file.path)
-    try:
-        return parse(file.content, name)
-    except XlSyntaxError as error:
-        python = is_python(file.content)
-        if python is None:
-            raise
-        raise VmConfigError(
-            f"{name}: a Python config of the old xm toolstack ({python})",
-            "xl does not run Python: write down what it computes as plain `name = value` lines, then run this again",
-        ) from error
 
 
 def _rewrite_xl(vm: XlVm, binary: Path, *, legacy: bool, force: bool) -> Rewrite:

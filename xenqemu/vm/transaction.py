@@ -20,9 +20,10 @@ from pathlib import Path
 
 from xenqemu.errors import VmConfigError
 from xenqemu.state import StateDir
+from xenqemu.text import printable
 from xenqemu.ui import Ui
 from xenqemu.vm.originals import USE, Change, Originals, digest, open_originals
-from xenqemu.vm.replace import ConfigFile, printable, put_in_place, read_config, sync_folder, sync_written, write_beside
+from xenqemu.vm.replace import ConfigFile, put_in_place, read_config, sync_folder, sync_written, write_beside
 
 # A file system commits what several threads sync at the same time together: 2.5 times as fast on ext4.
 _THREADS = 16

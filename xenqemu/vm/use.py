@@ -9,11 +9,12 @@ from pathlib import Path
 
 from xenqemu.errors import UsageError, VmConfigError
 from xenqemu.state import StateDir
+from xenqemu.text import printable
 from xenqemu.ui import Ui
 from xenqemu.vm.binary import Binary
 from xenqemu.vm.difference import unified
 from xenqemu.vm.originals import USE, Originals
-from xenqemu.vm.replace import MAX_SIZE, ConfigFile, printable, read_config, resolve
+from xenqemu.vm.replace import MAX_SIZE, ConfigFile, read_config, resolve
 from xenqemu.vm.result import CHANGED, LEFT_ALONE, NOT_WRITTEN, UNCHANGED, FileResult, distinct, refused
 from xenqemu.vm.rewrite import LibvirtVm, XlVm, rewrite, understand
 from xenqemu.vm.transaction import Edit, apply, batches, editing, locked

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 
+from xenqemu.text import printable
 from xenqemu.vm.xlcfg.lexis import STRING
 from xenqemu.vm.xlcfg.parser import XlSyntaxError, parse
 
 _blanked = re.compile(rb"(\"\"\"|''')|(" + STRING + rb")|#[^\n]*")
 _assigned = re.compile(rb"^[ \t]*([A-Za-z_]\w*)[ \t]*=", re.MULTILINE)
+_binary = re.compile(rb"[\x00-\x08\x0e-\x1f\x7f]")
 _variable = re.compile(rb"=[ \t]*([A-Za-z_]\w*)\s*$")
 
 # In a line whose strings are empty and whose comment is gone. A value without its quotes (a path, a UUID) is no sign.
@@ -36,10 +38,12 @@ _SIGNS = tuple(
 def is_python(data: bytes) -> str | None:
     """Return what makes `data` a Python config of the old xm toolstack, as "line N: what (`code`)", or None.
 
-    What libxlutil accepts is never taken for Python. libxlutil itself warns of Python on any of `+-.():` outside
-    a string (likely_python in libxlu_cfg_l.l), also in a slip of the pen; this wants to see a statement or an
-    expression.
+    What libxlutil accepts is never taken for Python, nor a file with control characters, which is no text.
+    libxlutil itself warns of Python on any of `+-.():` outside a string (likely_python in libxlu_cfg_l.l), also in a
+    slip of the pen; this wants to see a statement or an expression.
     """
+    if _binary.search(data):
+        return None
     try:
         parse(data, "")
     except XlSyntaxError:
@@ -55,7 +59,7 @@ def is_python(data: bytes) -> str | None:
         if what is None and variable and variable[1] in assigned:
             what = "the value of a variable"
         if what is not None:
-            code = lines[number].strip().decode("utf-8", "backslashreplace")
+            code = printable(lines[number].strip().decode("utf-8", "surrogateescape"))
             return f"line {number + 1}: {what} (`{code if len(code) <= 60 else code[:57] + '...'}`)"
     return None
 
