@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ from xenqemu.ui import Ui
 if TYPE_CHECKING:
     from xenqemu.lab.cases import Case
     from xenqemu.lab.host import Host
+    from xenqemu.lab.model import LabBase
     from xenqemu.lab.run import Booted, Order
     from xenqemu.vm.xlcfg import XlConfig
 
@@ -302,6 +304,31 @@ def boot_cases(cases: Sequence[Case], request: BootRequest, state: StateDir, ui:
             orders.append(replace(order, wish=replace(order.wish, checks=case.checks)))
         with run.carry_out(run.plan(orders), base, folder, ui) as booted:
             yield booted
+
+
+def save_cases(cases: Sequence[Case], folder: Path, xen: str | None, state: StateDir, ui: Ui) -> tuple[Path, ...]:
+    """Write the xl.cfg of each of `cases` and its files into a folder of its own below `folder`; return the xl.cfgs.
+
+    A Linux guest's kernel is that of the lab's `xen` (None: the default), and copied, so that the folder is all that
+    another machine needs. Raises `UsageError` when `folder` cannot be written, and what `build_case` raises.
+    """
+    from xenqemu.lab.base import prepare
+    from xenqemu.lab.cases import build_case
+    from xenqemu.lab.recipe import default_series
+
+    def base() -> LabBase:
+        prepared = prepare(xen or default_series(), state, ui)
+        return replace(prepared, kernel=Path(shutil.copy(prepared.kernel, place / "vmlinuz")))
+
+    paths = []
+    for case in cases:
+        place = folder.absolute() / case.name
+        reason = why_not_writable(place)
+        if reason:
+            raise UsageError(f"nothing can be saved in {place}: {reason}", "name another place for it")
+        place.mkdir(parents=True, exist_ok=True)
+        paths.append(build_case(case, base, place))
+    return tuple(paths)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from packaging.version import Version
 
 from tests.unit.test_lab_guests import read_newc, read_qcow2
+from xenqemu.cli.main import main
 from xenqemu.errors import UsageError
 from xenqemu.lab.cases import Case, build_case, find_case, load_cases
 from xenqemu.lab.disk_image import SECTORS
@@ -221,3 +222,32 @@ def test_what_a_case_needs_is_a_version() -> None:
     for case in CASES:
         assert case.xen is None or case.xen > Version("4.0")
         assert case.qemu is None or case.qemu > Version("7.0")
+
+
+def test_saved_cases_are_complete(
+    base: LabBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With a Linux guest's kernel, which lies in the state directory, so that another machine can boot it."""
+    base.kernel.write_bytes(b"a kernel")
+    monkeypatch.setattr("xenqemu.lab.base.prepare", lambda xen, state, ui: base)
+    monkeypatch.chdir(tmp_path)
+    words = ["--state-dir", str(tmp_path / "state"), "lab", "cases", "boot-sector", "linux-pv", "--save", "guests"]
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 0
+    saved = [tmp_path / "guests" / name / f"{name}.cfg" for name in ("boot-sector", "linux-pv")]
+    assert capsys.readouterr().out.split() == [str(path) for path in saved]
+    for path in saved:
+        files = view_xl(parse(path.read_bytes(), path.name), tmp_path).files
+        assert files
+        assert all(file.path.parent == path.parent and file.path.is_file() for file in files)
+    assert (saved[1].parent / "vmlinuz").read_bytes() == base.kernel.read_bytes()
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    words = ["--state-dir", str(tmp_path / "state"), "lab", "cases", "boot-sector", "--save", str(tmp_path / "file")]
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    assert "nothing can be saved in" in capsys.readouterr().err

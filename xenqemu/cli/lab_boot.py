@@ -58,13 +58,22 @@ def boot(configs: tuple[Path, ...], as_json: bool, show_console: bool, keep: boo
 @click.command("cases")
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @click.option("--list", "list_only", is_flag=True, help="List the cases.")
+@click.option(
+    "--save", metavar="DIR", type=click.Path(path_type=Path), help="Write their configs and files, and boot nothing."
+)
 @_boot_options
 def cases(
-    names: tuple[str, ...], list_only: bool, as_json: bool, show_console: bool, keep: bool, **options: Any
+    names: tuple[str, ...],
+    list_only: bool,
+    save: Path | None,
+    as_json: bool,
+    show_console: bool,
+    keep: bool,
+    **options: Any,
 ) -> int:
     """Boot the lab's own guests, all that are meant to boot or those called NAME."""
     from xenqemu.lab.cases import find_case, load_cases
-    from xenqemu.pipeline import BootRequest, boot_cases
+    from xenqemu.pipeline import BootRequest, boot_cases, save_cases
 
     chosen = tuple(map(find_case, names)) or tuple(case for case in load_cases() if case.boots or list_only)
     if list_only:
@@ -76,6 +85,13 @@ def cases(
             print_table(("case", "what it tries"), [(case.name, case.summary) for case in chosen])
         return EXIT_OK
     context = session()
+    if save is not None:
+        saved = save_cases(chosen, save, options["xen"], context.state, context.ui)
+        if as_json:
+            print_json({"saved": saved})
+        else:
+            click.echo("\n".join(map(str, saved)))
+        return EXIT_OK
     request = BootRequest(heard=_console if show_console else None, keep=keep, **options)
     with boot_cases(chosen, request, context.state, context.ui) as booted:
         fails = {case.name: case.fails for case in chosen if not case.boots}
