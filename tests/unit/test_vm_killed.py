@@ -18,13 +18,12 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from tests.unit.vmconfigs import DM, HVM, LINES, config, metadata
+from tests.unit.vmconfigs import DM, HVM, LINES, config, metadata, recover
 from xenqemu.state import StateDir
 from xenqemu.ui import QuietUi
 from xenqemu.vm.originals import USE, Change, digest, open_originals
 from xenqemu.vm.replace import put_in_place, read_config, sync_written, write_beside
 from xenqemu.vm.revert import kept, revert
-from xenqemu.vm.transaction import recover
 from xenqemu.vm.use import UseRequest, use
 
 _CALLS = (

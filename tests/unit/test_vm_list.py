@@ -18,6 +18,7 @@ from xenqemu.vm.catalogue import is_vm_config, list_guests
 from xenqemu.vm.describe import describe, without_blanks
 from xenqemu.vm.device_model import default_path
 from xenqemu.vm.guest import read_guest
+from xenqemu.vm.originals import USE, Change, open_originals
 
 HVM = 'name = "h"\ntype = "hvm"\nmemory = 128\n'
 DOMAIN = "<domain type='xen'><name>d</name><os><type>hvm</type></os><features><acpi/></features></domain>\n"
@@ -248,3 +249,25 @@ def test_bytes_that_are_no_text_are_shown_as_escapes(tmp_path: Path, capsys: pyt
         assert "a\\xff\\n.cfg" in out
         assert "/k\\xfe\\t" in out
     assert as_json(capsys, "vm", "show", path)[1]["kernel"] == "/k\\xfe\t"
+
+
+def test_changes_that_were_interrupted_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "h.cfg"
+    path.write_text(HVM)
+    state = StateDir(tmp_path / "state").create()
+    with open_originals(state) as originals:
+        originals.begin([Change(path, tmp_path / ".h.cfg", USE, HVM.encode(), "0", True)])
+    for command in ("list", "show", "lint"):
+        run_cli(["vm", command, str(path)])
+        assert "warning: 1 VM configs are just being changed, or" in capsys.readouterr().err
+    (state.vm / "originals.sqlite").write_bytes(b"no database at all")
+    run_cli(["vm", "list", str(path)])
+    assert "warning: the record of original configs" in capsys.readouterr().err
+
+
+def test_looking_leaves_no_state_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "h.cfg"
+    path.write_text(HVM)
+    for command in ("list", "show"):
+        assert cli(capsys, "vm", command, path)[0] == 0
+    assert not (tmp_path / "state").exists()

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from tests.unit.vmconfigs import HVM, config
+from tests.unit.vmconfigs import HVM, config, recover
 from xenqemu.errors import VmConfigError
 from xenqemu.state import StateDir
 from xenqemu.ui import PlainUi, QuietUi
 from xenqemu.vm import transaction
 from xenqemu.vm.originals import REVERT, USE, Change, Original, Originals, digest, open_originals
 from xenqemu.vm.replace import ConfigFile, put_in_place, read_config
-from xenqemu.vm.transaction import Edit, apply, editing, locked, recover
+from xenqemu.vm.transaction import Edit, apply, editing, locked
 
 NEW = b"new\n"
 
@@ -223,11 +223,6 @@ def test_recovery_that_cannot_be_done_is_tried_again(state: StateDir, tmp_path: 
     change.temporary.rmdir()
     recover(state, quiet_ui)
     assert list(_kept(state)) == ["one.cfg"]
-
-
-def test_recovery_without_a_store(state: StateDir, quiet_ui: QuietUi) -> None:
-    recover(state, quiet_ui)
-    assert not state.vm.exists()
 
 
 def test_a_long_name_has_a_temporary_file_that_fits(state: StateDir, tmp_path: Path, quiet_ui: QuietUi) -> None:

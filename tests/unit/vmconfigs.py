@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
+from xenqemu.state import StateDir
+from xenqemu.ui import Ui
 from xenqemu.vm.binary import Binary
 from xenqemu.vm.replace import ConfigFile, read_config
+from xenqemu.vm.transaction import editing
 
 HVM = b'# a guest\ntype = "hvm"\nname = "one"  # its name\nmemory = 512\n'
 PV = b'name = "two"\nkernel = "/boot/vmlinuz"\n'
@@ -32,3 +36,29 @@ def metadata(path: Path) -> tuple[object, ...]:
     status = path.stat()
     attributes = {name: os.getxattr(path, name) for name in os.listxattr(path)}
     return status.st_mode, status.st_uid, status.st_gid, attributes
+
+
+def program(path: Path, content: bytes = b"") -> Path:
+    """Make an executable with `content`, by default the first bytes of an ELF program for this machine."""
+    with Path("/proc/self/exe").open("rb") as file:
+        head = file.read(64)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content or head)
+    path.chmod(0o755)
+    return path.resolve()
+
+
+def artifact(state: StateDir, key: str) -> Path:
+    """Make what a build leaves in the state directory, and return its binary."""
+    path = state.artifacts / key
+    made = program(path / "tree" / "bin" / "qemu-system-xen")
+    outputs = [{"path": "bin/qemu-system-xen", "size": made.stat().st_size}]
+    manifest = {"xenqemu": "1", "key": key, "program": "bin/qemu-system-xen", "outputs": outputs}
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    return made
+
+
+def recover(state: StateDir, ui: Ui) -> None:
+    """End what a killed run has left, as the next one does."""
+    with editing(state, ui):
+        pass

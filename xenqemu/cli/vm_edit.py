@@ -11,6 +11,7 @@ import click
 
 from xenqemu.cli.common import ConfigPath, json_option, print_json, session
 from xenqemu.errors import EXIT_OK, EXIT_VM_CONFIG
+from xenqemu.text import printable
 
 if TYPE_CHECKING:
     from xenqemu.vm.result import FileResult
@@ -46,7 +47,7 @@ def use(
         raise click.UsageError("name VM configs, or a folder of them with --all-hvm")
     if dm is not None and artifact is not None:
         raise click.UsageError("--dm goes without --artifact")
-    context = session()
+    context = session(create=not flags["dry_run"])
     binary = choose_binary(context.state, named=dm, key=artifact)
     request = UseRequest(
         binary=binary,
@@ -69,7 +70,7 @@ def use(
 @click.command("revert")
 @click.argument("configs", metavar="[CONFIG]...", nargs=-1, type=_PATH)
 @click.option("--force", is_flag=True, help="Also where someone edited it since; the edited version is kept elsewhere.")
-@click.option("--dry-run", is_flag=True, help="Print what would change as a unified diff, and write nothing.")
+@click.option("--dry-run", is_flag=True, help="Print what would change, and write nothing.")
 @click.option("--list", "listing", is_flag=True, help="List the configs whose originals are kept.")
 @click.option("--prune", "pruning", is_flag=True, help="Forget the originals of configs that do not exist any more.")
 @json_option
@@ -80,29 +81,27 @@ def revert(configs: tuple[Path, ...], force: bool, dry_run: bool, listing: bool,
 
     if bool(configs) + listing + pruning != 1:
         raise click.UsageError("name VM configs, or give one of --list and --prune")
+    if (force and not configs) or (dry_run and listing):
+        raise click.UsageError("--force goes with VM configs only, --dry-run also with --prune")
     context = session()
     if configs:
         results = revert_configs(configs, context.state, context.ui, force=force, dry_run=dry_run)
         return _report(results, {}, as_json=as_json, dry_run=dry_run)
     if pruning:
-        _print_paths("forgotten", [{"path": path} for path in prune(context.state, context.ui)], as_json=as_json)
+        rows: list[dict[str, object]] = [{"path": path} for path in prune(context.state, context.ui, dry_run=dry_run)]
+        facts = {"forgotten": rows, "dry_run": dry_run}
     else:
         rows = [{"path": original.path, "since": original.since} for original in kept(context.state)]
-        _print_paths("originals", rows, as_json=as_json)
+        facts = {"originals": rows}
+    if as_json:
+        print_json(facts)
+    else:
+        for row in rows:
+            click.echo(printable(row["path"]))
     return EXIT_OK
 
 
 COMMANDS: tuple[click.Command, ...] = (use, revert)
-
-
-def _print_paths(name: str, rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
-    from xenqemu.text import printable
-
-    if as_json:
-        print_json({name: rows})
-        return
-    for row in rows:
-        click.echo(printable(row["path"]))
 
 
 def _report(results: Sequence[FileResult], facts: dict[str, Any], *, as_json: bool, dry_run: bool) -> int:
@@ -115,8 +114,6 @@ def _report(results: Sequence[FileResult], facts: dict[str, Any], *, as_json: bo
 
 
 def _print_result(result: FileResult, *, dry_run: bool) -> None:
-    from xenqemu.text import printable
-
     if result.hint:
         click.echo(f"xenqemu: {result.reason}\n  {result.hint}", err=True)
     elif dry_run and result.diff:

@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
-from xenqemu.cli.common import ConfigPath, json_option, print_facts, print_json, print_table, session
+from xenqemu.cli.common import ConfigPath, Session, json_option, print_facts, print_json, print_table, session
 from xenqemu.errors import EXIT_OK, EXIT_VM_CONFIG, VmConfigError
+from xenqemu.text import printable
 
 _PATH = ConfigPath()
 _DISK_COLUMNS = ("vdev", "target", "format", "backend", "writable", "cdrom", "why")
@@ -25,10 +26,9 @@ def list_(paths: tuple[Path, ...], as_json: bool) -> None:
 
     Without PATH those in /etc/xen and /etc/libvirt/libxl.
     """
-    from xenqemu.text import printable
     from xenqemu.vm.catalogue import list_guests
 
-    entries = list_guests(paths, session().state)
+    entries = list_guests(paths, _looking().state)
     if as_json:
         print_json({"configs": [asdict(entry) for entry in entries]})
         return
@@ -51,9 +51,10 @@ def show(config: Path, as_json: bool) -> None:
     from xenqemu.vm.guest import read_guest
     from xenqemu.vm.lint import lint_guest
 
+    context = _looking()
     guest = read_guest(config)
     facts = describe(guest)
-    report = lint_guest(guest, session().state, ask=False)
+    report = lint_guest(guest, context.state, ask=False)
     if as_json:
         print_json({**facts, "findings": [asdict(finding) for finding in report.findings]})
         return
@@ -76,11 +77,10 @@ def lint(configs: tuple[Path, ...], dm: Path | None, xen: str, as_json: bool) ->
 
     The device model is started to be asked, without a guest. Ends with 7 when there is an error in a CONFIG.
     """
-    from xenqemu.text import printable
     from xenqemu.vm.binary import choose_binary
     from xenqemu.vm.lint import lint_config
 
-    state = session().state
+    state = _looking(create=True).state
     binary = choose_binary(state, named=dm).path if dm else None
     results: list[dict[str, Any]] = []
     for config in configs:
@@ -100,6 +100,15 @@ def lint(configs: tuple[Path, ...], dm: Path | None, xen: str, as_json: bool) ->
     return EXIT_VM_CONFIG if any(result["failed"] for result in results) else EXIT_OK
 
 
+def _looking(*, create: bool = False) -> Session:
+    """Return the session of a command that changes no config; one that asks no device model keeps nothing either."""
+    from xenqemu.vm.transaction import tell_unfinished
+
+    context = session(create=create)
+    tell_unfinished(context.state, context.ui)
+    return context
+
+
 def _unreadable(config: Path, error: VmConfigError) -> dict[str, Any]:
     finding = {"rule": "unreadable", "severity": "error", "line": 0, "message": error.message, "hint": error.hint}
     return {
@@ -113,16 +122,12 @@ def _unreadable(config: Path, error: VmConfigError) -> dict[str, Any]:
 
 
 def _print_rows(title: str, columns: tuple[str, ...], rows: list[Mapping[str, Any]]) -> None:
-    from xenqemu.text import printable
-
     if rows:
         click.echo(f"\n{title}:")
         print_table(columns, [[printable(row[column]) for column in columns] for row in rows])
 
 
 def _print_findings(findings: list[Mapping[str, Any]]) -> None:
-    from xenqemu.text import printable
-
     for finding in findings:
         place = f"line {finding['line']}: " if finding["line"] else ""
         click.echo(f"{finding['severity']}: {place}{printable(finding['message'])} [{finding['rule']}]")

@@ -61,6 +61,12 @@ def read_config(path: Path) -> ConfigFile:
         os.close(handle)
 
 
+def about_links(file: ConfigFile) -> tuple[str, ...]:
+    """Return a note about the hard links that a replacement of `file` leaves behind, none where there are none."""
+    others = file.status.st_nlink - 1
+    return (f"the file's {others} other name(s), hard links, keep the old content",) if others else ()
+
+
 def write_beside(file: ConfigFile, temporary: Path, content: bytes) -> int:
     """Write `content` to the new file `temporary`, with everything else as `file` has it; return it, open.
 

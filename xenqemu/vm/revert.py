@@ -13,7 +13,7 @@ from xenqemu.text import printable
 from xenqemu.ui import Ui
 from xenqemu.vm.difference import unified
 from xenqemu.vm.originals import REVERT, Original, Originals, digest, open_originals
-from xenqemu.vm.replace import ConfigFile, read_config, sync_folder
+from xenqemu.vm.replace import ConfigFile, about_links, read_config, sync_folder
 from xenqemu.vm.result import REVERTED, UNCHANGED, FileResult, distinct, refused
 from xenqemu.vm.transaction import Edit, apply, batches, editing, locked
 
@@ -44,14 +44,15 @@ def kept(state: StateDir) -> tuple[Original, ...]:
         return originals.all()
 
 
-def prune(state: StateDir, ui: Ui) -> tuple[Path, ...]:
-    """Forget the originals of configs that do not exist any more, and return which.
+def prune(state: StateDir, ui: Ui, *, dry_run: bool = False) -> tuple[Path, ...]:
+    """Forget the originals of configs that do not exist any more (only look for them in a `dry_run`); return which.
 
     Raises `VmConfigError` when the store of originals cannot be used.
     """
     with editing(state, ui) as originals:
         gone = tuple(original.path for original in originals.all() if not os.path.lexists(original.path))
-        originals.forget(gone)
+        if not dry_run:
+            originals.forget(gone)
         return gone
 
 
@@ -68,10 +69,8 @@ def _plan(path: Path, named: Path, originals: Originals, *, force: bool) -> tupl
             _check_unedited(file, original, named)
     except VmConfigError as error:
         return refused(named, error), None
-    return (
-        FileResult(named, REVERTED, diff=unified(file.content, original.content, printable(named))),
-        Edit(file, original.content, REVERT),
-    )
+    diff = unified(file.content, original.content, printable(named))
+    return FileResult(named, REVERTED, notes=about_links(file), diff=diff), Edit(file, original.content, REVERT)
 
 
 def _check_unedited(file: ConfigFile, original: Original, named: Path) -> None:
@@ -103,7 +102,8 @@ def _revert_batch(
                 result = FileResult(named, UNCHANGED, "it is the original already")
             elif edit is not None:
                 try:
-                    result = replace(result, notes=_keep_edited(edit.file, originals, state), diff="")
+                    kept_as = _keep_edited(edit.file, originals, state)
+                    result = replace(result, notes=(*result.notes, *kept_as), diff="")
                     edits.append(edit)
                 except VmConfigError as error:
                     result = refused(named, error)

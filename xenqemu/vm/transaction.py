@@ -2,7 +2,7 @@
 
 In this order, each step synced before the next: the journal names what will be done and holds what the files are; the
 new files are written beside the old ones; each is renamed over the old one; the folders are synced; the journal entry
-becomes a kept original. What a killed run leaves is told from the content of the files, and ended by `recover`.
+becomes a kept original. What a killed run leaves is told from the content of the files, and ended by `editing`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from xenqemu.errors import VmConfigError
 from xenqemu.state import StateDir
 from xenqemu.text import printable
 from xenqemu.ui import Ui
-from xenqemu.vm.originals import USE, Change, Originals, digest, open_originals
+from xenqemu.vm.originals import DATABASE, USE, Change, Originals, digest, open_originals
 from xenqemu.vm.replace import ConfigFile, put_in_place, read_config, sync_folder, sync_written, write_beside
 
 # A file system commits what several threads sync at the same time together: 2.5 times as fast on ext4.
@@ -54,14 +54,21 @@ def editing(state: StateDir, ui: Ui) -> Iterator[Originals]:
         yield originals
 
 
-def recover(state: StateDir, ui: Ui) -> None:
-    """Bring to an end what a killed run has left: each config is then old or new, and a whole set is all old.
-
-    Raises `VmConfigError` when that cannot be done.
-    """
-    if (state.vm / "originals.sqlite").exists():
-        with editing(state, ui):
-            pass
+def tell_unfinished(state: StateDir, ui: Ui) -> None:
+    """Warn of changes that are under way or were interrupted, for who only reads configs and must not end them."""
+    if not (state.vm / DATABASE).exists():
+        return
+    try:
+        with open_originals(state) as originals:
+            count = len(originals.changes())
+    except VmConfigError as error:
+        ui.warn(error.message)
+        return
+    if count:
+        ui.warn(
+            f"{count} VM configs are just being changed, or a run that changed them was interrupted: then the next "
+            "`xenqemu vm use` or `vm revert` brings it to an end"
+        )
 
 
 def batches(targets: Mapping[Path, Path], *, whole: bool) -> Iterator[dict[Path, Path]]:

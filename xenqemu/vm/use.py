@@ -14,7 +14,7 @@ from xenqemu.ui import Ui
 from xenqemu.vm.binary import Binary
 from xenqemu.vm.difference import unified
 from xenqemu.vm.originals import USE, Originals
-from xenqemu.vm.replace import MAX_SIZE, ConfigFile, read_config, resolve
+from xenqemu.vm.replace import MAX_SIZE, ConfigFile, about_links, read_config, resolve
 from xenqemu.vm.result import CHANGED, LEFT_ALONE, NOT_WRITTEN, UNCHANGED, FileResult, distinct, refused
 from xenqemu.vm.rewrite import LibvirtVm, XlVm, rewrite, understand
 from xenqemu.vm.transaction import Edit, apply, batches, editing, locked
@@ -48,10 +48,7 @@ def use(request: UseRequest, state: StateDir, ui: Ui) -> tuple[FileResult, ...]:
     targets, results = _targets(request)
     found = frozenset(targets.values()).difference(request.configs)
     if request.dry_run:
-        for path, named in targets.items():
-            result, _ = _plan(path, named, request, found=named in found)
-            if result is not None:
-                results[named] = result
+        results |= _foreseen(targets, request, found)
     else:
         with editing(state, ui) as originals:
             for batch in batches(targets, whole=request.whole):
@@ -104,11 +101,22 @@ def _plan(path: Path, named: Path, request: UseRequest, *, found: bool) -> tuple
             return FileResult(named, LEFT_ALONE, new.left_alone, notes=new.notes), None
         if new.content == file.content:
             return FileResult(named, UNCHANGED, "it says so already", notes=new.notes), None
-        notes = (*new.notes, *_about_links(file, force=request.force))
+        if not request.force:
+            _check_links(file)
     except VmConfigError as error:
         return refused(named, error), None
     diff = unified(file.content, new.content, printable(named)) if request.dry_run else ""
+    notes = (*new.notes, *about_links(file))
     return FileResult(named, CHANGED, changes=new.changes, notes=notes, diff=diff), Edit(file, new.content, USE)
+
+
+def _foreseen(targets: Mapping[Path, Path], request: UseRequest, found: frozenset[Path]) -> dict[Path, FileResult]:
+    """Return what would become of the configs, as far as that can be told without writing."""
+    planned = {named: _plan(path, named, request, found=named in found)[0] for path, named in targets.items()}
+    results = {named: result for named, result in planned.items() if result is not None}
+    if not (request.whole and any(result.failed for result in results.values())):
+        return results
+    return {named: _not_written(result) if result.action == CHANGED else result for named, result in results.items()}
 
 
 def _understand(file: ConfigFile, *, found: bool) -> XlVm | LibvirtVm | None:
@@ -122,16 +130,13 @@ def _understand(file: ConfigFile, *, found: bool) -> XlVm | LibvirtVm | None:
     return vm if vm.is_hvm or not found else None
 
 
-def _about_links(file: ConfigFile, *, force: bool) -> tuple[str, ...]:
+def _check_links(file: ConfigFile) -> None:
     others = file.status.st_nlink - 1
-    if not others:
-        return ()
-    if not force:
+    if others:
         raise VmConfigError(
             f"{printable(file.path)}: it has {others} other name(s), hard links, that would keep the old content",
             "make them symbolic links, or leave them behind with --force",
         )
-    return (f"the file's {others} other name(s), hard links, keep the old content",)
 
 
 def _use_batch(
@@ -163,7 +168,9 @@ def _use_batch(
         if path in failed:
             results[named] = refused(named, failed[path])
         elif abandon or (request.whole and failed):
-            results[named] = replace(
-                results[named], action=NOT_WRITTEN, reason="another config failed, and it was all or none"
-            )
+            results[named] = _not_written(results[named])
     return results
+
+
+def _not_written(result: FileResult) -> FileResult:
+    return replace(result, action=NOT_WRITTEN, reason="another config failed, and it was all or none", diff="")
