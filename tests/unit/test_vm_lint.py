@@ -259,3 +259,29 @@ def test_the_documentation_lists_the_rules() -> None:
     assert rows == [
         f"| `{rule.id}` | {rule.severity} | {rule.message} | {rule.hint} | {rule.reference} |" for rule in load_rules()
     ]
+
+
+@pytest.mark.parametrize("video", ["", "<video><model type='cirrus'/></video>", "<video><model type='vga'/></video>"])
+def test_a_domain_that_leaves_the_video_memory_to_libvirt(folder: Path, state: StateDir, video: str) -> None:
+    text = f"""<domain type='xen'><name>d</name><memory unit='MiB'>512</memory><os><type>hvm</type></os>
+        <features><acpi/></features><devices>{video}</devices></domain>"""
+    assert run(folder, state, text, folder / "no").findings == ()
+
+
+def test_a_config_of_another_machine(folder: Path, state: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lint_module, "running_xen", lambda: "4.4")
+    path = folder / "far.cfg"
+    path.write_text(
+        BASE.replace("DM", "/nowhere/qemu")
+        + f"""kernel = "/nowhere/vmlinuz"
+disk = ["/dev/vg/nothing,raw,xvda,w", "vdev=xvdb,format=raw,access=rw,backendtype=phy,target=/dev/vg/none",
+        "/nowhere/image,qcow2,xvdc,w", "{folder}/qcow2.img,raw,xvdd,w"]
+"""
+    )
+    assert {"file-missing", "disk-without-backend", "disk-format"} <= found(lint_config(path, state))
+    report = lint_config(path, state, here=False)
+    assert (report.findings, report.device_model, report.origin) == ((), "", "the guest's machine is another")
+    assert report.xen == ""
+    binary = make_device_model(folder / "dm", {"-no-acpi": "invalid option"})
+    path.write_text(path.read_text() + "acpi = 0\n")
+    assert found(lint_config(path, state, binary=binary, here=False)) == {"no-acpi"}

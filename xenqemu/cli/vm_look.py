@@ -71,8 +71,9 @@ def show(config: Path, as_json: bool) -> None:
 @click.argument("configs", nargs=-1, required=True, type=_PATH, metavar="CONFIG...")
 @click.option("--dm", type=_PATH, metavar="BINARY", help="Ask this device model instead of the config's own.")
 @click.option("--xen", default="", metavar="VERSION", help="The toolstack's Xen [the one that runs, else BINARY's].")
+@click.option("--elsewhere", is_flag=True, help="CONFIG is for another machine: look for none of its files here.")
 @json_option
-def lint(configs: tuple[Path, ...], dm: Path | None, xen: str, as_json: bool) -> int:
+def lint(configs: tuple[Path, ...], dm: Path | None, xen: str, elsewhere: bool, as_json: bool) -> int:
     """Say what the device model, or the Xen, will refuse of each CONFIG, before a guest finds out.
 
     The device model is started to be asked, without a guest. Ends with 7 when there is an error in a CONFIG.
@@ -85,7 +86,7 @@ def lint(configs: tuple[Path, ...], dm: Path | None, xen: str, as_json: bool) ->
     results: list[dict[str, Any]] = []
     for config in configs:
         try:
-            report = lint_config(config, state, binary=binary, xen=xen)
+            report = lint_config(config, state, binary=binary, xen=xen, here=not elsewhere)
         except VmConfigError as error:
             results.append(_unreadable(config, error))
         else:

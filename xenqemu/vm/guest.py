@@ -15,7 +15,7 @@ from xenqemu.text import printable
 from xenqemu.vm.disk import Disk, parse_disk
 from xenqemu.vm.guest_xml import view_libvirt
 from xenqemu.vm.libvirt import is_xml
-from xenqemu.vm.model import QEMU_XEN, TRADITIONAL, GuestFile, GuestView, Stubdomain, Vnc
+from xenqemu.vm.model import QEMU_XEN, TRADITIONAL, VIDEO_MEMORY, GuestFile, GuestView, Stubdomain, Vnc
 from xenqemu.vm.replace import read_config, resolve
 from xenqemu.vm.vif import Vif, parse_vif
 from xenqemu.vm.xlcfg import XlConfig, XlSyntaxError, is_python, parse
@@ -27,8 +27,6 @@ _FILES = ("kernel", "ramdisk", "bios_path_override", "acpi_firmware", "smbios_fi
 _FIRMWARE_FILES = ("firmware_override", "pvshim_path")
 _HVM_FILES = ("bios_path_override", "acpi_firmware", "smbios_firmware", "firmware_override")
 _BIOSES = ("seabios", "rombios", "ovmf")
-# MiB of video memory that libxl gives each card.
-_VIDEO_MEMORY = {"none": 0, "cirrus": 8, "stdvga": 16, "qxl": 128}
 _DEFAULT_MEMORY = 32
 
 
@@ -98,7 +96,7 @@ def view_xl(config: XlConfig, folder: Path) -> GuestView:
         cmdline=_cmdline(config),
         firmware=_firmware(config) if hvm else "",
         vga=vga,
-        video_memory=_first(config.number("videoram"), _VIDEO_MEMORY.get(vga, 0)),
+        video_memory=_first(config.number("videoram"), VIDEO_MEMORY.get(vga, 0)),
         vnc=_vnc(config, kind),
         sdl=config.flag("sdl") or False,
         spice=hvm and (config.flag("spice") or False),

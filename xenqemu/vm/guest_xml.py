@@ -8,7 +8,7 @@ from typing import Any
 from xenqemu.text import printable
 from xenqemu.vm.disk import Disk
 from xenqemu.vm.libvirt import parse_domain
-from xenqemu.vm.model import GuestFile, GuestView, Vnc
+from xenqemu.vm.model import VIDEO_MEMORY, GuestFile, GuestView, Vnc
 from xenqemu.vm.vif import Vif
 
 # libxlMakeDomCreateInfo and virDomainDefParseBootXML of libvirt: what `<os><type>` says.
@@ -38,6 +38,7 @@ def view_libvirt(data: bytes, path: Path) -> GuestView:
         refusals.append(f"<os><type>{domain.os_type}</type> is none of {', '.join(_TYPES)}")
     disks = tuple(_disk(element) for element in root.iterfind("devices/disk"))
     video = root.find("devices/video/model")
+    vga = _VIDEO.get(_attribute(video, "type") or "cirrus", "") if hvm else ""
     graphics = {element.get("type", ""): element for element in root.iterfind("devices/graphics")}
     named = {key: _text(root, f"os/{key}") for key in ("kernel", "initrd", "loader")}
     memory = _mebibytes(root.find("memory"))
@@ -63,8 +64,8 @@ def view_libvirt(data: bytes, path: Path) -> GuestView:
         ramdisk=named["initrd"],
         cmdline=_text(root, "os/cmdline"),
         firmware=named["loader"] or ("seabios" if hvm else ""),
-        vga=_VIDEO.get(_attribute(video, "type") or "cirrus", "") if hvm else "",
-        video_memory=_number(_attribute(video, "vram")) // 1024,
+        vga=vga,
+        video_memory=_number(_attribute(video, "vram")) // 1024 or VIDEO_MEMORY.get(vga, 0),
         vnc=_vnc(graphics.get("vnc")),
         sdl="sdl" in graphics,
         spice=hvm and "spice" in graphics,

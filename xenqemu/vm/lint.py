@@ -75,16 +75,19 @@ def running_xen() -> str:
         return ""
 
 
-def lint_config(path: Path, state: StateDir, *, binary: Path | None = None, xen: str = "") -> LintReport:
-    """Return what is wrong with the config at `path`.
+def lint_config(
+    path: Path, state: StateDir, *, binary: Path | None = None, xen: str = "", here: bool = True
+) -> LintReport:
+    """Return what is wrong with the config at `path`; one that is not for `here` is for another machine.
 
     Asks the device model `binary`, else the one that the config names, else the toolstack's own if it is here. `xen` is
-    the version of the toolstack (default: of the Xen that runs, else that the device model is linked against).
+    the version of the toolstack (default: of the Xen that runs, else that the device model is linked against). For
+    another machine only `binary` is asked, and no files that the config names are looked for.
     Raises `VmConfigError` when the config cannot be read, `MissingError` when `binary` is no device model,
     `UsageError` when `xen` is no version.
     """
     _check_version(xen)
-    return lint_guest(read_guest(path), state, binary=binary, xen=xen)
+    return lint_guest(read_guest(path), state, binary=binary, xen=xen, here=here)
 
 
 def _check_version(xen: str) -> None:
@@ -106,13 +109,21 @@ def device_model_of(guest: GuestView) -> tuple[Path | None, str]:
 
 
 def lint_guest(
-    guest: GuestView, state: StateDir, *, binary: Path | None = None, xen: str = "", ask: bool = True
+    guest: GuestView,
+    state: StateDir,
+    *,
+    binary: Path | None = None,
+    xen: str = "",
+    ask: bool = True,
+    here: bool = True,
 ) -> LintReport:
     """Return what is wrong with `guest`; see `lint_config`, whose errors about `binary` it has.
 
     Without `ask` no device model is started, and the rules that it would have to answer do not apply.
     """
-    path, origin = (binary, "--dm") if binary else device_model_of(guest)
+    path, origin = device_model_of(guest) if here else (None, "the guest's machine is another")
+    if binary:
+        path, origin = binary, "--dm"
     interview, trouble = None, ""
     if path is not None:
         try:
@@ -122,9 +133,9 @@ def lint_guest(
                 raise
             trouble = error.message
     model = interview.model() if interview else None
-    xen = xen or running_xen() or (model.xen if model else "")
+    xen = xen or (running_xen() if here else "") or (model.xen if model else "")
     scope = _scope(guest, model, trouble, xen)
-    things = _things(guest, xen)
+    things = _things(guest, xen, here=here)
     rules = [rule for rule in load_rules() if not str(rule.xen) or (xen and rule.xen.contains(xen))]
     found = [finding for rule in rules for finding in _apply(rule, things[rule.each], scope, interview)]
     found.sort(key=lambda finding: (SEVERITIES.index(finding.severity), finding.line))
@@ -157,12 +168,12 @@ def _scope(guest: GuestView, model: DeviceModel | None, trouble: str, xen: str) 
     }
 
 
-def _things(guest: GuestView, xen: str) -> dict[str, tuple[Any, ...]]:
+def _things(guest: GuestView, xen: str, *, here: bool) -> dict[str, tuple[Any, ...]]:
     """Return what the rules look at one by one; the guest as a whole has no name."""
     return {
         "": (None,),
-        "disk": tuple(disk_facts(guest, Path().absolute())),
-        "file": tuple(file_facts(guest.files)),
+        "disk": tuple(disk_facts(guest, Path().absolute() if here else None)),
+        "file": tuple(file_facts(guest.files)) if here else (),
         "key": tuple(key_facts(guest.config, xen)),
         "vif": guest.vifs,
         "problem": tuple(problem for vif in guest.vifs for problem in vif.problems),

@@ -109,8 +109,11 @@ def load_keys() -> Keys:
     return Keys(versions, data["all"], {version: data[version] for version in versions})
 
 
-def disk_facts(guest: GuestView, folder: Path) -> Iterator[DiskFacts]:
-    """Yield what is to be known of each disk of `guest`, relative targets being of `folder`."""
+def disk_facts(guest: GuestView, folder: Path | None) -> Iterator[DiskFacts]:
+    """Yield what is to be known of each disk of `guest`, relative targets being of `folder`.
+
+    Without a folder the guest is one of another machine, and its disks are what the config says.
+    """
     places: dict[tuple[str, int], str] = {}
     for disk in guest.disks:
         index = disk_index(disk.vdev)
@@ -132,9 +135,15 @@ def disk_facts(guest: GuestView, folder: Path) -> Iterator[DiskFacts]:
             twin=twin,
             backend=backend,
             why=why,
-            content="" if disk.script or disk.backend or not disk.target else image_format(folder / disk.target),
+            content=_content(disk, folder),
             spec=disk.spec,
         )
+
+
+def _content(disk: Disk, folder: Path | None) -> str:
+    if disk.script or disk.backend or not disk.target:
+        return ""
+    return disk.format if folder is None else image_format(folder / disk.target)
 
 
 def _place(disk: Disk, index: int | None, *, hvm: bool) -> tuple[str, int]:
