@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.vmconfigs import artifact, program
+from tests.unit.vmconfigs import DOMAIN, artifact, config, program
 from xenqemu.errors import MissingError, UsageError
 from xenqemu.state import StateDir
-from xenqemu.vm.binary import choose_binary
+from xenqemu.ui import PlainUi, QuietUi
+from xenqemu.vm.artifacts import artifacts_in_use, prune
+from xenqemu.vm.binary import Binary, choose_binary
+from xenqemu.vm.revert import revert
+from xenqemu.vm.use import UseRequest, use
 
 
 def test_a_named_binary(state: StateDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,3 +84,29 @@ def test_an_artifact_by_the_beginning_of_its_key(state: StateDir) -> None:
     made.write_bytes(b"cut short")
     with pytest.raises(UsageError, match="damaged"):
         choose_binary(state, key="abcd1")
+
+
+def test_pruning_leaves_what_configs_point_at(
+    state: StateDir, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = [letter * 64 for letter in "abcd"]
+    models = {key: artifact(state, key) for key in keys}
+    paths = [config(tmp_path), config(tmp_path, DOMAIN, "three.xml"), config(tmp_path, name="gone.cfg")]
+    for path, key in zip(paths, keys, strict=False):
+        use(UseRequest(Binary(models[key], "--dm"), (path,)), state, QuietUi())
+    paths[2].unlink()
+    assert artifacts_in_use(state) == {keys[0]: paths[0], keys[1]: paths[1]}
+    prune(state, PlainUi(), keep=0, everything=False)
+    assert [key for key in keys if models[key].exists()] == keys[:2]
+    assert "2 artifacts stay" in capsys.readouterr().err
+    revert((paths[1],), state, QuietUi())
+    prune(state, QuietUi(), keep=0, everything=False)
+    assert [key for key in keys if models[key].exists()] == keys[:1]
+    prune(state, QuietUi(), keep=0, everything=True)
+    assert not models[keys[0]].exists()
+    assert f"warning: the artifact aaaaaaaaaaaa goes, and is the device model of {paths[0]}" in capsys.readouterr().err
+
+
+def test_nothing_is_in_use_where_nothing_was_changed(state: StateDir) -> None:
+    assert artifacts_in_use(state) == {}
+    assert not state.vm.exists()

@@ -61,7 +61,7 @@ def use(
     if not as_json:
         context.ui.note(f"device model: {binary.path} ({binary.origin})")
         if binary.key:
-            context.ui.note("`xenqemu cache prune` may remove it some day; `xenqemu build --out DIR` puts it elsewhere")
+            context.ui.note("`xenqemu cache prune --all` removes it; `xenqemu build --out DIR` puts it elsewhere")
     results = use_binary(request, context.state, context.ui)
     facts = {"device_model": {"path": binary.path, "origin": binary.origin, "artifact": binary.key or None}}
     return _report(results, facts, as_json=as_json, dry_run=request.dry_run)
