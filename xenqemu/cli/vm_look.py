@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from xenqemu.cli.common import ConfigPath, Session, json_option, print_facts, print_json, print_table, session
-from xenqemu.errors import EXIT_OK, EXIT_VM_CONFIG, VmConfigError
+from xenqemu.errors import EXIT_OK, EXIT_VM_CONFIG
 from xenqemu.text import printable
+
+if TYPE_CHECKING:
+    from xenqemu.vm.lint import Finding
 
 _PATH = ConfigPath()
 _DISK_COLUMNS = ("vdev", "target", "format", "backend", "writable", "cdrom", "why")
@@ -64,7 +67,7 @@ def show(config: Path, as_json: bool) -> None:
     _print_rows("network", _VIF_COLUMNS, facts["vifs"])
     _print_rows("files", ("key", "path", "problem"), facts["files"])
     click.echo("\nwhat is wrong with it, no device model asked:")
-    _print_findings([asdict(finding) for finding in report.findings])
+    _print_findings(report.findings)
 
 
 @click.command("lint")
@@ -83,22 +86,15 @@ def lint(configs: tuple[Path, ...], dm: Path | None, xen: str, elsewhere: bool, 
 
     state = _looking(create=True).state
     binary = choose_binary(state, named=dm).path if dm else None
-    results: list[dict[str, Any]] = []
-    for config in configs:
-        try:
-            report = lint_config(config, state, binary=binary, xen=xen, here=not elsewhere)
-        except VmConfigError as error:
-            results.append(_unreadable(config, error))
-        else:
-            results.append({**asdict(report), "failed": report.failed})
+    reports = [lint_config(config, state, binary=binary, xen=xen, here=not elsewhere) for config in configs]
     if as_json:
-        print_json({"configs": results})
+        print_json({"configs": [{**asdict(report), "failed": report.failed} for report in reports]})
     else:
-        for result in results:
-            model = result["device_model"] or f"none asked ({result['origin']})"
-            click.echo(printable(f"{result['path']}: device model {model}, Xen {result['xen'] or 'of any version'}"))
-            _print_findings(result["findings"])
-    return EXIT_VM_CONFIG if any(result["failed"] for result in results) else EXIT_OK
+        for report in reports:
+            model = report.device_model or f"none asked ({report.origin})"
+            click.echo(printable(f"{report.path}: device model {model}, Xen {report.xen or 'of any version'}"))
+            _print_findings(report.findings)
+    return EXIT_VM_CONFIG if any(report.failed for report in reports) else EXIT_OK
 
 
 def _looking(*, create: bool = False) -> Session:
@@ -110,29 +106,17 @@ def _looking(*, create: bool = False) -> Session:
     return context
 
 
-def _unreadable(config: Path, error: VmConfigError) -> dict[str, Any]:
-    finding = {"rule": "unreadable", "severity": "error", "line": 0, "message": error.message, "hint": error.hint}
-    return {
-        "path": config,
-        "device_model": "",
-        "origin": "the config cannot be read",
-        "xen": "",
-        "findings": [{**finding, "reference": ""}],
-        "failed": True,
-    }
-
-
 def _print_rows(title: str, columns: tuple[str, ...], rows: list[Mapping[str, Any]]) -> None:
     if rows:
         click.echo(f"\n{title}:")
         print_table(columns, [[printable(row[column]) for column in columns] for row in rows])
 
 
-def _print_findings(findings: list[Mapping[str, Any]]) -> None:
+def _print_findings(findings: Sequence[Finding]) -> None:
     for finding in findings:
-        place = f"line {finding['line']}: " if finding["line"] else ""
-        click.echo(f"{finding['severity']}: {place}{printable(finding['message'])} [{finding['rule']}]")
-        click.echo(f"  {printable(finding['hint'])}")
+        place = f"line {finding.line}: " if finding.line else ""
+        click.echo(f"{finding.severity}: {place}{printable(finding.message)} [{finding.rule}]")
+        click.echo(f"  {printable(finding.hint)}")
     if not findings:
         click.echo("nothing to say")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
-from xenqemu.errors import MissingError, UsageError
+from xenqemu.errors import MissingError, UsageError, VmConfigError
 from xenqemu.state import StateDir
 from xenqemu.vm.device_model import DeviceModel, Interview, default_path
 from xenqemu.vm.guest import read_guest
@@ -83,11 +83,16 @@ def lint_config(
     Asks the device model `binary`, else the one that the config names, else the toolstack's own if it is here. `xen` is
     the version of the toolstack (default: of the Xen that runs, else that the device model is linked against). For
     another machine only `binary` is asked, and no files that the config names are looked for.
-    Raises `VmConfigError` when the config cannot be read, `MissingError` when `binary` is no device model,
-    `UsageError` when `xen` is no version.
+    That it cannot be read is a finding. Raises `MissingError` when `binary` is no device model, `UsageError` when `xen`
+    is no version.
     """
     _check_version(xen)
-    return lint_guest(read_guest(path), state, binary=binary, xen=xen, here=here)
+    try:
+        guest = read_guest(path)
+    except VmConfigError as error:
+        finding = Finding("unreadable", "error", 0, error.message, error.hint, "")
+        return LintReport(path, "", "the config cannot be read", xen, (finding,))
+    return lint_guest(guest, state, binary=binary, xen=xen, here=here)
 
 
 def _check_version(xen: str) -> None:
