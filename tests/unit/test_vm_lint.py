@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -285,3 +286,11 @@ disk = ["/dev/vg/nothing,raw,xvda,w", "vdev=xvdb,format=raw,access=rw,backendtyp
     binary = make_device_model(folder / "dm", {"-no-acpi": "invalid option"})
     path.write_text(path.read_text() + "acpi = 0\n")
     assert found(lint_config(path, state, binary=binary, here=False)) == {"no-acpi"}
+
+
+def test_pipes_are_not_waited_for(folder: Path, state: StateDir) -> None:
+    os.mkfifo(folder / "pipe")
+    text = BASE + 'kernel = "FOLDER/pipe"\ndisk = ["FOLDER/pipe,raw,xvda,w"]'
+    report = run(folder, state, text, make_device_model(folder / "dm"))
+    assert [(finding.rule, finding.line) for finding in report.findings] == [("file-missing", 6)]
+    assert 'pipe": it is no regular file' in report.findings[0].message

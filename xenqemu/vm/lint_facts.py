@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import stat
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -154,12 +155,18 @@ def _place(disk: Disk, index: int | None, *, hvm: bool) -> tuple[str, int]:
 
 
 def image_format(path: Path) -> str:
-    """Return which disk image format the file at `path` shows, "" for none or a file that cannot be read."""
+    """Return which disk image format the file at `path` shows, "" for none or a file that cannot be read.
+
+    Only files and block devices are opened: a named pipe would hold us up, a tape or a terminal may do something.
+    """
     try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
+            return ""
         with path.open("rb") as file:
             head = file.read(_SECTOR)
             tail = b""
-            if path.is_file() and path.stat().st_size >= _SECTOR:
+            if stat.S_ISREG(mode) and path.stat().st_size >= _SECTOR:
                 file.seek(-_SECTOR, 2)
                 tail = file.read(len(_VHD_COOKIE))
     except OSError:
@@ -178,13 +185,17 @@ def file_facts(files: tuple[GuestFile, ...]) -> Iterator[FileFacts]:
     for file in files:
         if file.key == "disk":
             continue
-        why = ""
-        try:
-            with file.path.open("rb"):
-                pass
-        except OSError as error:
-            why = error.strerror or "it cannot be read"
-        yield FileFacts(file.key, file.path, why)
+        yield FileFacts(file.key, file.path, _why_not_readable(file.path))
+
+
+def _why_not_readable(path: Path) -> str:
+    try:
+        if not path.is_file() and path.exists():
+            return "it is no regular file"
+        with path.open("rb"):
+            return ""
+    except OSError as error:
+        return error.strerror or "it cannot be read"
 
 
 def key_facts(config: XlConfig | None, xen: str) -> Iterator[KeyFacts]:
