@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 
 import platformdirs
@@ -73,12 +74,23 @@ def xenqemu(xenqemu_command: Path, shared_state: StateDir, tmp_path_factory: pyt
 
 
 @pytest.fixture(scope="session")
-def xen_tree(shared_state: StateDir, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def xen_trees(shared_state: StateDir, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return the source tree of a Xen (`4.20`), unpacked once."""
+
+    @cache
+    def unpack(version: str) -> Path:
+        fetched = apt.fetch_source("xen", version, shared_state, PlainUi())
+        folder = tmp_path_factory.mktemp("xen")
+        # tarfile has its filters from Python 3.11.4 on, and Debian 12 has 3.11.2; tar refuses paths that climb out too.
+        subprocess.run(["tar", "--no-same-owner", "-xf", fetched.path, "-C", folder], check=True)
+        return next(
+            path.parent.parent for path in folder.glob("**/xen/Makefile") if (path.parent.parent / "tools").is_dir()
+        )
+
+    return unpack
+
+
+@pytest.fixture(scope="session")
+def xen_tree(xen_trees: Callable[[str], Path]) -> Path:
     """The source tree of Xen 4.20, unpacked anew."""
-    fetched = apt.fetch_source("xen", "4.20", shared_state, PlainUi())
-    folder = tmp_path_factory.mktemp("xen")
-    # tarfile has its filters from Python 3.11.4 on, and Debian 12 has 3.11.2; tar refuses paths that climb out too.
-    subprocess.run(["tar", "--no-same-owner", "-xf", fetched.path, "-C", folder], check=True)
-    return next(
-        path.parent.parent for path in folder.glob("**/xen/Makefile") if (path.parent.parent / "tools").is_dir()
-    )
+    return xen_trees("4.20")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -20,6 +22,7 @@ class FakeArchive:
     signer: Signer
     keyring: Path
     listed: dict[str, list[str]] = field(default_factory=dict)
+    listed_binaries: dict[str, list[str]] = field(default_factory=dict)
     origin: str = "Debian"
 
     @property
@@ -46,19 +49,54 @@ class FakeArchive:
         )
         return pool / name
 
+    def add_binary(
+        self, suite: str, package: str, version: str, files: Mapping[str, bytes | str], depends: str = ""
+    ) -> Path:
+        """List a binary package with `files` (a str is a link's target) in `suite`; return its place in the pool."""
+        pool = self.root / "pool" / package
+        tree = pool / "tree"
+        for name, content in files.items():
+            path = tree / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(content, str):
+                path.symlink_to(content)
+            else:
+                path.write_bytes(content)
+                path.chmod(0o755)
+        control = f"Package: {package}\nVersion: {version}\nArchitecture: amd64\nMaintainer: a <a@invalid>\n"
+        control += f"Depends: {depends}\n" if depends else ""
+        (tree / "DEBIAN").mkdir(parents=True)
+        (tree / "DEBIAN/control").write_text(f"{control}Description: a package\n")
+        deb = pool / f"{package}_{version.partition(':')[2] or version}_amd64.deb"
+        build = ["dpkg-deb", "--root-owner-group", "-Znone", "--build"]
+        subprocess.run([*build, tree, deb], check=True, capture_output=True)
+        shutil.rmtree(tree)
+        content = deb.read_bytes()
+        self.listed_binaries.setdefault(suite, []).append(
+            f"{control}Filename: {deb.relative_to(self.root)}\nSize: {len(content)}\n"
+            f"SHA256: {hashlib.sha256(content).hexdigest()}\nDescription: a package\n\n"
+        )
+        return deb
+
     def publish(self) -> None:
         """Write and sign the indexes of every suite."""
-        for suite, stanzas in self.listed.items():
+        for suite in {**self.listed, **self.listed_binaries}:
             top = self.root / "dists" / suite
-            (top / "main/source").mkdir(parents=True, exist_ok=True)
-            sources = "".join(stanzas).encode()
-            (top / "main/source/Sources").write_bytes(sources)
+            lines = []
+            for name, listed in (
+                ("main/source/Sources", self.listed),
+                ("main/binary-amd64/Packages", self.listed_binaries),
+            ):
+                if suite in listed:
+                    index = "".join(listed[suite]).encode()
+                    (top / name).parent.mkdir(parents=True, exist_ok=True)
+                    (top / name).write_bytes(index)
+                    lines.append(f" {hashlib.sha256(index).hexdigest()} {len(index)} {name}\n")
             release = top / "Release"
             date = format_datetime(datetime.now(UTC), usegmt=True)
             release.write_text(
                 f"Origin: {self.origin}\nSuite: {suite}\nCodename: {suite}\nDate: {date}\n"
-                "Architectures: amd64\nComponents: main\nSHA256:\n"
-                f" {hashlib.sha256(sources).hexdigest()} {len(sources)} main/source/Sources\n"
+                "Architectures: amd64\nComponents: main\nSHA256:\n" + "".join(lines)
             )
             self.signer.clear_sign(release, top / "InRelease")
 

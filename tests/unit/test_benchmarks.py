@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmarks import binary, guide, ours, report
+from benchmarks import binary, boots, configs, guide, ours, report
 from benchmarks.measure import Cost, build_steps, peak_rss, quick, run
 
 
@@ -24,6 +24,35 @@ from benchmarks.measure import Cost, build_steps, peak_rss, quick, run
 )
 def test_build_steps(log: str, steps: int) -> None:
     assert build_steps(log) == steps
+
+
+def test_configs_are_changed_and_measured(tmp_path: Path) -> None:
+    absolute, beside = configs.rows(tmp_path, 3)
+    assert absolute.manual is None
+    assert absolute.xenqemu == beside.xenqemu > 0
+    assert beside.manual is not None
+    lines = [path.read_text() for path in (tmp_path / "configs-sed").iterdir()]
+    assert all('device_model_version = "qemu-xen"' in text for text in lines)
+
+
+def test_boots_that_fail_are_counted_with_their_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first call prepares; of the others one fails, with a guest's reason."""
+    stub = tmp_path / "xenqemu"
+    stub.write_text(
+        "#!/bin/sh\n"
+        f"echo x >>'{tmp_path}/calls'\n"
+        f"test $(wc -l <'{tmp_path}/calls') = 3 || exit 0\n"
+        """echo '{"guests": [{"reason": "nothing was heard"}]}'; exit 8\n"""
+    )
+    stub.chmod(0o755)
+    monkeypatch.setattr(boots, "command", lambda: stub)
+    said: list[str] = []
+    result = boots.measure(tmp_path / "dm", tmp_path, 4, said.append)
+    assert len(result.seconds) == 3
+    assert result.failures == ("nothing was heard",)
+    assert "boot 2 of 4: failed: nothing was heard" in said
+    failed = result.rows()[-1]
+    assert (failed.what, failed.xenqemu, failed.held) == ("boots that failed, of 4", 1, False)
 
 
 def test_peak_rss_is_in_bytes_and_a_zombie_has_none() -> None:

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.unit import fake_device_model
+from tests.unit import fake_contract_binary
 from xenqemu import contract as public
 from xenqemu.cli.main import main
 from xenqemu.contract import machine as machine_module
@@ -129,7 +129,7 @@ def contract(small: Path) -> Contract:
 
 @pytest.fixture(scope="module")
 def binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fake_device_model.write(tmp_path_factory.mktemp("bin") / "qemu-system-fake")
+    return fake_contract_binary.write(tmp_path_factory.mktemp("bin") / "qemu-system-fake")
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ def test_an_older_xen_has_no_other_spelling(binary: Path, contract: Contract) ->
 
 
 def test_a_device_model_that_does_without_roms_gets_one(tmp_path: Path, contract: Contract) -> None:
-    binary = fake_device_model.write(tmp_path / "qemu-system-fake", romless=True)
+    binary = fake_contract_binary.write(tmp_path / "qemu-system-fake", romless=True)
     results = {r.entry.id: r.verdict for r in check(binary, xen_version("4.20"), contract, QuietUi()).results}
     assert results["rom"] is Verdict.TAKEN
 

@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -104,11 +104,13 @@ def prune(
     keep: int | None = None,
     older_than: timedelta | None = None,
     everything: bool = False,
+    spare: Callable[[], Collection[str]] = tuple,
     ui: Ui | None = None,
 ) -> int:
     """Remove what is not needed and return the bytes that this freed.
 
-    Artifacts beyond the `keep` most recently used ones, and those not used for `older_than`, go; so do the build
+    Artifacts beyond the `keep` most recently used ones, and those not used for `older_than`, go, but for the keys that
+    `spare` returns (it is called when nobody uses the directory any more); so do the build
     folders of finished builds and of those that nobody went on with for `older_than` (None: a week), work trees that
     no other build refers to, and what killed runs left in `tmp`.
     With `everything` unfinished builds, downloads, the object store and all other derived things go as well.
@@ -116,15 +118,17 @@ def prune(
     delivered and a build directory in which a killed run's compilers still work stay.
     """
     with state.alone(ui or QuietUi()):
-        return _prune(state, keep, older_than, everything)
+        return _prune(state, keep, older_than, everything, frozenset(spare()))
 
 
-def _prune(state: StateDir, keep: int | None, older_than: timedelta | None, everything: bool) -> int:
+def _prune(
+    state: StateDir, keep: int | None, older_than: timedelta | None, everything: bool, spared: frozenset[str]
+) -> int:
     now = time.time()
     freed = 0
     for number, path in enumerate(_by_use(state)):
         old = older_than is not None and now - _last_used(path) > older_than.total_seconds()
-        if everything or old or (keep is not None and number >= keep):
+        if path.name not in spared and (everything or old or (keep is not None and number >= keep)):
             freed += _remove_artifact(path, state)
     for path in _entries(state.builds):
         stale = now - _last_used(path) > (_BUILD_AGE if older_than is None else older_than).total_seconds()

@@ -45,11 +45,14 @@ def list_(as_json: bool) -> None:
 @click.option("--all", "everything", is_flag=True, help="Also remove downloads and all artifacts.")
 @json_option
 def prune(keep: int, everything: bool, as_json: bool) -> None:
-    """Remove old artifacts, abandoned builds and trees that nothing refers to, once no other run uses them."""
-    from xenqemu.build import prune as prune_state
+    """Remove old artifacts, abandoned builds and trees that nothing refers to, once no other run uses them.
+
+    Artifacts that VM configs point at since `vm use` stay, unless --all removes them, with a warning.
+    """
+    from xenqemu.vm.artifacts import prune as prune_state
 
     context = session(using=False)
-    freed = prune_state(context.state, keep=0 if everything else keep, everything=everything, ui=context.ui)
+    freed = prune_state(context.state, context.ui, keep=0 if everything else keep, everything=everything)
     if as_json:
         print_json({"freed_bytes": freed})
     else:

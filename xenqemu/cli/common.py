@@ -15,6 +15,7 @@ import click
 from xenqemu.settings import SETTINGS, Settings, Value, resolve
 from xenqemu.source.model import QemuSource
 from xenqemu.state import StateDir
+from xenqemu.text import decodable
 from xenqemu.ui import PlainUi, QuietUi, Ui
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -88,12 +89,40 @@ def parse_qemu(settings: Settings, options: Mapping[str, Any]) -> QemuSource:
     )
 
 
+class ConfigPath(click.Path):
+    """The path of a VM config, or of what goes with one.
+
+    What cannot be read is told of by the command, which goes on with the other files. An empty one would be the
+    current folder to `Path`, and is what a shell makes of a variable that is not set.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(readable=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return `value` as a path; an empty one is a usage error."""
+        if value in ("", b""):
+            self.fail("the path is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 
 
 def print_json(data: object) -> None:
-    """Print `data` as JSON on stdout; paths and versions become text."""
-    click.echo(json.dumps(data, indent=2, default=str))
+    """Print `data` as JSON on stdout; paths and versions become text, with bytes that are no UTF-8 as escapes."""
+    click.echo(json.dumps(_portable(data), indent=2))
+
+
+def _portable(value: object) -> object:
+    """Return `value` with nothing in it that a strict reader of JSON refuses, as lone surrogates are."""
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(_portable(name)): _portable(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_portable(inner) for inner in value]
+    return decodable(value)
 
 
 def print_facts(data: Mapping[str, Any], prefix: str = "") -> None:

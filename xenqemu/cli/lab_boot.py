@@ -2,6 +2,141 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
 import click
 
-COMMANDS: tuple[click.Command, ...] = ()
+from xenqemu.cli.common import json_option, print_json, print_table, session
+from xenqemu.errors import EXIT_LAB, EXIT_OK
+from xenqemu.ui import Ui
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _boot_options(function: F) -> F:
+    for decorate in reversed(
+        (
+            click.option(
+                "--dm",
+                "device_model",
+                metavar="BINARY",
+                type=click.Path(exists=True, dir_okay=False, path_type=Path),
+                help="The device model.  [what the config names, else the newest that was built]",
+            ),
+            click.option("--xen", metavar="XEN", help="4.17 or 4.20.  [the one that it is linked against]"),
+            click.option("--timeout", metavar="S", type=click.FloatRange(1), help="Seconds for each guest."),
+            click.option("--show-console", is_flag=True, help="Show on stderr what the guests write."),
+            click.option("--keep", is_flag=True, help="Leave guests running, and the host up until Ctrl-C."),
+            json_option,
+        )
+    ):
+        function = decorate(function)
+    return function
+
+
+@click.command("boot")
+@click.argument("configs", metavar="CONFIG...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--expect", metavar="REGEX", default="", help="What a guest has to write, as the only sign.")
+@click.option("--screenshot", metavar="FILE.png", type=click.Path(dir_okay=False, path_type=Path), help="A picture.")
+@click.option("--write", "writable", is_flag=True, help="Let guests write to their disks.  [writes are thrown away]")
+@_boot_options
+def boot(configs: tuple[Path, ...], as_json: bool, show_console: bool, keep: bool, **options: Any) -> int:
+    """Boot each xl.cfg in a virtual Xen host, and say by what sign it has booted or why it has not."""
+    from xenqemu.pipeline import BootRequest, boot_configs
+
+    context = session()
+    request = BootRequest(heard=_console if show_console else None, keep=keep, **options)
+    with boot_configs(configs, request, context.state, context.ui) as booted:
+        return _report(booted, {}, context.ui, as_json=as_json, keep=keep)
+
+
+@click.command("cases")
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.option("--list", "list_only", is_flag=True, help="List the cases.")
+@click.option(
+    "--save", metavar="DIR", type=click.Path(path_type=Path), help="Write their configs and files, and boot nothing."
+)
+@_boot_options
+def cases(
+    names: tuple[str, ...],
+    list_only: bool,
+    save: Path | None,
+    as_json: bool,
+    show_console: bool,
+    keep: bool,
+    **options: Any,
+) -> int:
+    """Boot the lab's own guests, all that are meant to boot or those called NAME."""
+    from xenqemu.lab.cases import find_case, load_cases
+    from xenqemu.pipeline import BootRequest, boot_cases, save_cases
+
+    chosen = tuple(map(find_case, names)) or tuple(case for case in load_cases() if case.boots or list_only)
+    if list_only:
+        if as_json:
+            print_json(
+                {"cases": [{"name": case.name, "summary": case.summary, "boots": case.boots} for case in chosen]}
+            )
+        else:
+            print_table(("case", "what it tries"), [(case.name, case.summary) for case in chosen])
+        return EXIT_OK
+    context = session()
+    if save is not None:
+        saved = save_cases(chosen, save, options["xen"], context.state, context.ui)
+        if as_json:
+            print_json({"saved": saved})
+        else:
+            click.echo("\n".join(map(str, saved)))
+        return EXIT_OK
+    request = BootRequest(heard=_console if show_console else None, keep=keep, **options)
+    with boot_cases(chosen, request, context.state, context.ui) as booted:
+        fails = {case.name: case.fails for case in chosen if not case.boots}
+        return _report(booted, fails, context.ui, as_json=as_json, keep=keep)
+
+
+def _console(text: str) -> None:
+    click.echo(text, err=True, nl=False)
+
+
+def _report(booted: Any, fails: dict[str, str], ui: Ui, *, as_json: bool, keep: bool) -> int:
+    """Print what came of a run, keep its host if that is wanted, and return the exit code."""
+    from xenqemu.lab.result import Report
+
+    report: Report = booted.report
+    ok = report.as_wanted(fails)
+    if as_json:
+        print_json(report.as_dict())
+    elif len(report.guests) == 1 and report.ok:
+        click.echo(report.sentence)
+    else:
+        print_table(*report.table(fails))
+    for guest in report.guests:
+        if guest.name not in fails and not guest.booted:
+            ui.warn(f"{guest.name or guest.config}: {guest.reason}")
+            for line in guest.log:
+                ui.note(f"  {line}")
+    if not ok:
+        ui.note(f"logs: {report.run}")
+    if keep and booted.host is not None:
+        _hold(booted.host, ui)
+    return EXIT_OK if ok else EXIT_LAB
+
+
+def _hold(host: Any, ui: Ui) -> None:
+    """Keep the host: with a dom0 prompt on a terminal, else until Ctrl-C."""
+    from xenqemu.lab.shell import attach_terminal
+
+    with suppress(KeyboardInterrupt):
+        if sys.stdin.isatty() and sys.stdout.isatty():
+            ui.note("the guests stay up: this is dom0, `xl list` shows them, `exit` or Ctrl-] ends the host")
+            attach_terminal(host, sys.stdin.fileno(), sys.stdout.fileno())
+        else:
+            ui.note("the guests stay up until Ctrl-C")
+            signal.pause()
+
+
+COMMANDS: tuple[click.Command, ...] = (boot, cases)

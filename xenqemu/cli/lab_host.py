@@ -2,6 +2,64 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import click
 
-COMMANDS: tuple[click.Command, ...] = ()
+from xenqemu.cli.common import json_option, print_facts, print_json, print_table, session
+from xenqemu.errors import EXIT_LAB, EXIT_OK
+
+_XEN_HELP = "distro:4.17 or distro:4.20.  [the system's if it is one of them, else the newest]"
+
+
+@click.command("prepare")
+@click.option("--xen", metavar="XEN", help=_XEN_HELP)
+@click.option("--refresh", is_flag=True, help="Ask the package archive for what it has now.")
+@json_option
+def prepare(xen: str | None, refresh: bool, as_json: bool) -> None:
+    """Get hypervisor, dom0 kernel and toolstack of a distribution, and make a virtual host of them."""
+    from xenqemu.lab.base import describe
+    from xenqemu.lab.base import prepare as prepare_base
+    from xenqemu.lab.recipe import default_series
+
+    context = session()
+    base = describe(prepare_base(xen or default_series(), context.state, context.ui, refresh=refresh))
+    if as_json:
+        print_json(base)
+        return
+    print_facts({name: value for name, value in base.items() if name != "packages"})
+    print_table(("package", "version"), sorted(base["packages"].items()))
+
+
+@click.command("shell")
+@click.option("--xen", metavar="XEN", help=_XEN_HELP)
+@click.option(
+    "--dm",
+    "device_model",
+    metavar="BINARY",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A device model, to be there at the same path and as the toolstack's own.",
+)
+def shell(xen: str | None, device_model: Path | None) -> int:
+    """Start a virtual host and open a dom0 prompt on this terminal; Ctrl-] or `exit` ends it.
+
+    Without a terminal the commands on standard input are run instead.
+    """
+    from xenqemu.lab.shell import attach_terminal, run_script
+    from xenqemu.pipeline import open_host
+
+    script = None if sys.stdin.isatty() and sys.stdout.isatty() else sys.stdin.buffer.read()
+    context = session()
+    with open_host(xen, device_model, context.state, context.ui) as host:
+        if script is None:
+            context.ui.note("dom0 is up; Ctrl-] or `exit` ends it")
+            attach_terminal(host, sys.stdin.fileno(), sys.stdout.fileno())
+            return EXIT_OK
+        code = run_script(host, script, sys.stdout.buffer).code
+    if code:
+        context.ui.warn(f"the commands ended with exit code {code}")
+    return EXIT_LAB if code else EXIT_OK
+
+
+COMMANDS: tuple[click.Command, ...] = (prepare, shell)

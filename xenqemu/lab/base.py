@@ -2,9 +2,34 @@
 
 from __future__ import annotations
 
-from xenqemu.lab.model import LabBase
-from xenqemu.state import StateDir
+import gzip
+import hashlib
+import json
+import shutil
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from xenqemu.errors import LabError
+from xenqemu.lab.bzimage import elf_inside
+from xenqemu.lab.cpio import Entry, link, regular, write_archive
+from xenqemu.lab.kmod import Module, dependencies, load_order, module_name
+from xenqemu.lab.model import DOM0_FIRMWARE, LabBase
+from xenqemu.lab.packages import Closure, Unpacked, fetch_closure, merged, unpack
+from xenqemu.lab.recipe import DOM0_FOLDER, Recipe, load_recipe
+from xenqemu.state import StateDir, publish, write_atomic
 from xenqemu.ui import Ui
+
+_FACTS = "base.json"
+_LIBRARIES = ("usr/lib/x86_64-linux-gnu", "usr/lib", "usr/lib64")
+# Which of the recipe's dom0 files goes where; anything else in that folder is for people.
+_SCRIPTS = {
+    "start": ("usr/lib/xenqemu/start", 0o755),
+    "inittab": ("etc/inittab", 0o644),
+    "profile": ("etc/profile", 0o644),
+    "shell": ("usr/lib/xenqemu/shell", 0o755),
+}
 
 
 def prepare(xen: str, state: StateDir, ui: Ui, *, refresh: bool = False) -> LabBase:
@@ -13,4 +38,231 @@ def prepare(xen: str, state: StateDir, ui: Ui, *, refresh: bool = False) -> LabB
     `refresh` asks the archive for newer packages. Raises `UsageError` for an unknown `xen`, `MissingError` where there
     is no package archive or what it should have, `LabError` when the packages do not fit together.
     """
-    raise NotImplementedError
+    recipe = load_recipe(xen)
+    memo = hashlib.sha256(f"{recipe.series} {recipe.digest}".encode()).hexdigest()[:16]
+    known = None if refresh else _recall(memo, state)
+    if known is not None:
+        return known
+    with state.lock(f"lab-{recipe.series}", ui):
+        known = None if refresh else _recall(memo, state)  # another run may have made it meanwhile
+        if known is None:
+            with ui.step(f"preparing a virtual host with Xen {recipe.series}"):
+                known = _make(recipe, state, ui, refresh=refresh)
+            state.remember("lab", memo, {"key": known.key})
+    return known
+
+
+def _recall(memo: str, state: StateDir) -> LabBase | None:
+    facts = state.recall("lab", memo) or {}
+    return _load(_bases(state) / str(facts["key"])) if "key" in facts else None
+
+
+def _bases(state: StateDir) -> Path:
+    return state.root / "lab"
+
+
+def _load(folder: Path) -> LabBase | None:
+    """Return the base in `folder`, None when there is none or its facts are not readable."""
+    try:
+        facts: dict[str, Any] = json.loads((folder / _FACTS).read_bytes())
+        return LabBase(
+            key=folder.name,
+            xen_version=facts["xen_version"],
+            series=facts["series"],
+            hypervisor=folder / "xen",
+            kernel=folder / "vmlinuz",
+            kernel_release=facts["kernel_release"],
+            base=folder / "base.cpio",
+            guest=folder / "guest",
+            packages=facts["packages"],
+        )
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _make(recipe: Recipe, state: StateDir, ui: Ui, *, refresh: bool) -> LabBase:
+    names = (recipe.hypervisor_package, recipe.kernel_package, *recipe.packages)
+    with ui.step("getting packages from the package archive"):
+        closure = fetch_closure(names, recipe.suites, state, ui, refresh=refresh)
+    # The names too: other packages of the same versions could give other files.
+    text = json.dumps([recipe.series, recipe.digest, dict(sorted(closure.versions.items()))])
+    key = f"{recipe.series}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    known = _load(_bases(state) / key)
+    if known is not None:
+        return known
+    with state.scratch("lab") as scratch:
+        packages, made = scratch / "packages", scratch / "made"
+        packages.mkdir()
+        made.mkdir()
+        with ui.step(f"unpacking {len(closure.files)} packages"):
+            unpacked = unpack(closure, packages)
+        with ui.step("making dom0's file system"):
+            _assemble(recipe, closure, unpacked, made)
+        if (_bases(state) / key).exists():  # damaged, or it would have been taken
+            (_bases(state) / key).rename(scratch / "damaged")
+        publish(made, _bases(state) / key)
+    base = _load(_bases(state) / key)
+    if base is None:
+        raise LabError(f"the base {key} vanished while it was made", "run `xenqemu lab prepare` again")
+    return base
+
+
+def _assemble(recipe: Recipe, closure: Closure, unpacked: Unpacked, folder: Path) -> None:
+    kernel = unpacked.match(recipe.files["kernel"])[0]
+    release = kernel.partition("vmlinuz-")[2]
+    packed_kernel = unpacked[kernel].read_bytes()
+    (folder / "vmlinuz").write_bytes(packed_kernel)
+    (folder / "vmlinux").write_bytes(elf_inside(packed_kernel) or packed_kernel)
+    with gzip.open(unpacked[unpacked.match(recipe.files["hypervisor"])[0]]) as packed:
+        (folder / "xen").write_bytes(packed.read())
+    modules = _Modules(recipe, unpacked, release)
+    entries = {entry.path: entry for entry in _dom0(recipe, unpacked, modules)}
+    with (folder / "base.cpio").open("wb") as sink:
+        write_archive(sink, (entries[path] for path in sorted(entries)))
+    _guest(recipe, unpacked, modules, folder / "guest")
+    facts = {
+        "series": recipe.series,
+        "xen_version": closure.versions[recipe.hypervisor_package].partition("+")[0].partition("-")[0],
+        "kernel_release": release,
+        "packages": dict(closure.versions),
+    }
+    write_atomic(folder / _FACTS, json.dumps(facts, indent=1, sort_keys=True).encode())
+
+
+class _Modules:
+    """The kernel's modules."""
+
+    def __init__(self, recipe: Recipe, unpacked: Unpacked, release: str) -> None:
+        top = f"{recipe.files['modules']}/{release}/"
+        self.release = release
+        self._files = {
+            module_name(path): unpacked[path]
+            for path in unpacked
+            if path.startswith(top) and ".ko" in PurePosixPath(path).suffixes
+        }
+        self._builtin = frozenset(map(module_name, unpacked[f"{top}modules.builtin"].read_text().split()))
+
+    def load_order(self, names: tuple[str, ...]) -> dict[str, Module]:
+        return load_order(names, self._files, self._builtin)
+
+
+def _dom0(recipe: Recipe, unpacked: Unpacked, modules: _Modules) -> Iterator[Entry]:
+    """Yield the entries of dom0's file system."""
+    for folder in (
+        "dev",
+        "proc",
+        "sys",
+        "run",
+        "tmp",
+        "root",
+        "var/log/xen",
+        "var/lib/xen/dump",
+        "var/lib/xen/xenpaging",
+    ):
+        yield Entry(folder, stat.S_IFDIR | (0o1777 if folder == "tmp" else 0o755))
+    # Before the kernel mounts devtmpfs, its init needs somewhere to speak.
+    yield Entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1))
+    for path, target in recipe.dom0_links.items():
+        yield link(path, target)
+    programs = [path for pattern in recipe.dom0_files for path in unpacked.match(pattern)]
+    yield from _with_libraries(programs, unpacked)
+    for pattern in recipe.firmware:
+        for path in unpacked.match(pattern):
+            yield from _copied(path, unpacked)
+            yield link(f"{DOM0_FIRMWARE.lstrip('/')}/{PurePosixPath(path).name}", f"/{path}")
+    yield regular("usr/lib/xenqemu/busybox", unpacked[recipe.files["busybox"]], 0o755)
+    yield link("init", "/usr/lib/xenqemu/busybox")
+    for name, (path, mode) in _SCRIPTS.items():
+        text = (DOM0_FOLDER / name).read_text().replace("@series@", recipe.series)
+        yield regular(path, text.encode(), mode)
+    yield regular("etc/passwd", b"root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/:/bin/false\n")
+    yield regular("etc/group", b"root:x:0:\nnogroup:x:65534:\n")
+    yield from _modules(recipe, modules)
+
+
+def _modules(recipe: Recipe, modules: _Modules) -> Iterator[Entry]:
+    top = f"usr/lib/modules/{modules.release}"
+    first = modules.load_order(recipe.dom0_modules)
+    carried = modules.load_order(recipe.dom0_modules + recipe.more_modules)
+    for module in carried.values():
+        yield regular(f"{top}/{module.file}.ko", module.content)
+    yield regular(f"{top}/first", "".join(f"{top}/{module.file}.ko\n" for module in first.values()).encode())
+    # What busybox's modprobe reads; kmod's would want an index that depmod makes.
+    lines = []
+    for name, before in dependencies(carried).items():
+        needs = " ".join(f"{carried[need].file}.ko" for need in reversed(before))
+        lines.append(f"{carried[name].file}.ko: {needs}".rstrip() + "\n")
+    yield regular(f"{top}/modules.dep", "".join(lines).encode())
+
+
+def _guest(recipe: Recipe, unpacked: Unpacked, modules: _Modules, folder: Path) -> None:
+    """Write what `LabBase.guest` promises."""
+    (folder / "modules").mkdir(parents=True)
+    shutil.copyfile(unpacked[recipe.files["busybox"]], folder / "busybox")
+    (folder / "busybox").chmod(0o755)
+    carried = modules.load_order(recipe.guest_modules)
+    lines = []
+    for name, before in dependencies(carried).items():
+        (folder / "modules" / f"{carried[name].file}.ko").write_bytes(carried[name].content)
+        lines.append(" ".join((f"{carried[name].file}:", *(carried[need].file for need in before))) + "\n")
+    builtin = {module_name(name): name for name in recipe.guest_modules if module_name(name) not in carried}
+    lines += [f"{name}:\n" for name in builtin.values()]
+    (folder / "modules" / "modules.dep").write_text("".join(lines))
+
+
+def _copied(path: str, unpacked: Unpacked) -> Iterator[Entry]:
+    """Yield the entries for `path`: itself and, for a link, what it leads to."""
+    source = unpacked[path]
+    if not source.is_symlink():
+        yield regular(path, source, stat.S_IMODE(source.stat().st_mode))
+        return
+    target = str(source.readlink())
+    yield link(path, target)
+    beside = PurePosixPath("/", path).parent / target
+    yield from _copied(merged(_normal(beside)), unpacked)
+
+
+def _normal(path: PurePosixPath) -> str:
+    """Return `path` relative to the root, without `..`."""
+    parts: list[str] = []
+    for part in path.parts[1:]:
+        if part == "..":
+            parts = parts[:-1]
+        else:
+            parts.append(part)
+    return "/".join(parts)
+
+
+def _with_libraries(programs: list[str], unpacked: Unpacked) -> Iterator[Entry]:
+    """Yield the entries for `programs` and for every library that one of them needs."""
+    from xenqemu.xen import elf
+
+    waiting, seen = list(programs), set(programs)
+    while waiting:
+        for entry in _copied(waiting.pop(), unpacked):
+            yield entry
+            if not isinstance(entry.content, Path):
+                continue
+            try:
+                needed = elf.read(entry.content).needed
+            except elf.NotSharedObjectError:
+                continue  # a script, data, or a program that needs nothing
+            for soname in needed:
+                found = next((path for place in _LIBRARIES if (path := f"{place}/{soname}") in unpacked), None)
+                if found is None:
+                    raise LabError(f"no package has {soname}, which {entry.path} needs", "report it")
+                if found not in seen:
+                    seen.add(found)
+                    waiting.append(found)
+
+
+def describe(base: LabBase) -> Mapping[str, Any]:
+    """Return what `base` is made of, for people and as JSON."""
+    return {
+        "key": base.key,
+        "xen": base.xen_version,
+        "kernel": base.kernel_release,
+        "folder": base.base.parent,
+        "base_bytes": base.base.stat().st_size,
+        "packages": dict(base.packages),
+    }

@@ -17,6 +17,8 @@ from xenqemu.errors import LabError
 DOM0_FIRMWARE = "/usr/share/xenqemu/firmware"
 # A block device for `HostDisk` number N is a link in here, called N (from 0 on).
 DOM0_DISKS = "/dev/host-disk"
+# What Debian's libxl starts for a guest whose config names no device model.
+DOM0_DEVICE_MODEL = "/usr/libexec/xen-qemu-system-i386"
 # Bridge that exists in dom0, with an address, so that a guest can be pinged.
 DOM0_BRIDGE = "xenbr0"
 
@@ -30,8 +32,8 @@ class LabBase:
     """A virtual host that is ready to be started: everything of it that does not change from run to run.
 
     `key` names it; `xen_version` is the packaged hypervisor's (`4.17.7`), `series` its first two numbers, and
-    `packages` says which version of each package it consists of. `hypervisor` is an ELF, `kernel` a bzImage that dom0
-    runs and that an HVM guest can boot too, of release `kernel_release`; `base` is dom0's file system (cpio).
+    `packages` says which version of each package it consists of. `hypervisor` is an ELF, `kernel` a bzImage that an
+    HVM guest can boot, of release `kernel_release`; `base` is dom0's file system (cpio).
 
     `guest` is a folder with what a Linux guest of that kernel needs besides: `busybox` (static) and in `modules/`
     the kernel's modules for a guest's devices (uncompressed, see lab.toml), whose load order `modules` knows.
@@ -46,6 +48,11 @@ class LabBase:
     base: Path
     guest: Path
     packages: Mapping[str, str]
+
+    @property
+    def dom0_kernel(self) -> Path:
+        """What dom0 runs: the ELF file inside `kernel`."""
+        return self.kernel.with_name("vmlinux")
 
     @property
     def busybox(self) -> Path:

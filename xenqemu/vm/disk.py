@@ -251,10 +251,11 @@ def script_path(disk: Disk) -> Path | None:
     return Path(_SCRIPT_DIR) / disk.script if disk.script else None
 
 
-def choose_backend(disk: Disk, *, hvm: bool, folder: Path) -> tuple[str, str]:
+def choose_backend(disk: Disk, *, hvm: bool, folder: Path | None) -> tuple[str, str]:
     """Return the backend that libxl will give `disk`, and why there is none (then the first is empty).
 
-    A relative target is looked for in `folder`. After `libxl__device_disk_setdefault` (libxl_disk.c) and
+    A relative target is looked for in `folder`; None is for a disk of another machine, where only what is in /dev is
+    taken for a block device. After `libxl__device_disk_setdefault` (libxl_disk.c) and
     `libxl__device_disk_set_backend`, `disk_try_backend` (libxl_device.c).
     """
     if disk.cdrom and hvm:
@@ -269,7 +270,7 @@ def choose_backend(disk: Disk, *, hvm: bool, folder: Path) -> tuple[str, str]:
     block = False
     if disk.format != "empty" and disk.backendtype in ("", "phy", "standalone") and not disk.backend + disk.script:
         try:
-            block = stat.S_ISBLK((folder / disk.target).stat().st_mode)
+            block = _is_block(disk.target, folder)
         except OSError as error:
             return "", f"{disk.target}: {error.strerror}"
     names = (disk.backendtype,) if disk.backendtype else ("phy", "qdisk", "tap", "standalone")
@@ -277,6 +278,10 @@ def choose_backend(disk: Disk, *, hvm: bool, folder: Path) -> tuple[str, str]:
         if _can_serve(disk, name, block=block):
             return name, ""
     return "", f"no backend serves it as {disk.format}{f' with backendtype={names[0]}' if len(names) == 1 else ''}"
+
+
+def _is_block(target: str, folder: Path | None) -> bool:
+    return target.startswith("/dev/") if folder is None else stat.S_ISBLK((folder / target).stat().st_mode)
 
 
 def _can_serve(disk: Disk, name: str, *, block: bool) -> bool:

@@ -7,25 +7,26 @@ Where a rule comes from: `parse_config_data` in tools/xl/xl_parse.c for what a s
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from xenqemu.errors import VmConfigError
+from xenqemu.text import printable
 from xenqemu.vm.disk import Disk, parse_disk
 from xenqemu.vm.guest_xml import view_libvirt
 from xenqemu.vm.libvirt import is_xml
-from xenqemu.vm.model import QEMU_XEN, TRADITIONAL, GuestFile, GuestView, Stubdomain, Vnc
+from xenqemu.vm.model import QEMU_XEN, TRADITIONAL, VIDEO_MEMORY, GuestFile, GuestView, Stubdomain, Vnc
+from xenqemu.vm.replace import read_config, resolve
 from xenqemu.vm.vif import Vif, parse_vif
-from xenqemu.vm.xlcfg import XlConfig, parse
+from xenqemu.vm.xlcfg import XlConfig, XlSyntaxError, is_python, parse
 
-__all__ = ["Disk", "GuestFile", "GuestView", "Stubdomain", "Vif", "Vnc", "read_guest", "view_xl"]
+__all__ = ["Disk", "GuestFile", "GuestView", "Stubdomain", "Vif", "Vnc", "parse_xl", "read_guest", "view_xl"]
 
 # Settings that name a file which has to exist; libxl looks for a relative one of the second kind among its own.
 _FILES = ("kernel", "ramdisk", "bios_path_override", "acpi_firmware", "smbios_firmware", "device_tree")
 _FIRMWARE_FILES = ("firmware_override", "pvshim_path")
 _HVM_FILES = ("bios_path_override", "acpi_firmware", "smbios_firmware", "firmware_override")
 _BIOSES = ("seabios", "rombios", "ovmf")
-# MiB of video memory that libxl gives each card.
-_VIDEO_MEMORY = {"none": 0, "cirrus": 8, "stdvga": 16, "qxl": 128}
 _DEFAULT_MEMORY = 32
 
 
@@ -33,16 +34,27 @@ def read_guest(path: Path, folder: Path | None = None) -> GuestView:
     """Return what the config at `path` means; whether it is xl.cfg or libvirt XML is told from its content.
 
     Relative paths in it are of `folder`, which stands for the folder that xl is started in (default: the current one).
-    Raises `VmConfigError` when the file cannot be read or is neither.
+    Raises `VmConfigError` when it is no regular file (xl reads no other), cannot be read, or is neither.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise VmConfigError(f"{path} cannot be read: {error.strerror}", "name a VM config file") from error
-    folder = (folder or Path()).absolute()
+    data = read_config(resolve(path)).content
     if is_xml(data):
         return view_libvirt(data, path)
-    return view_xl(parse(data, str(path)), folder)
+    view = view_xl(parse_xl(data, printable(path)), (folder or Path()).absolute())
+    return replace(view, path=path)
+
+
+def parse_xl(data: bytes, name: str) -> XlConfig:
+    """Return the xl.cfg in `data`; `name` is for messages. Raises `VmConfigError`, which knows a Python file of xm."""
+    try:
+        return parse(data, name)
+    except XlSyntaxError as error:
+        python = is_python(data)
+        if python is None:
+            raise
+        raise VmConfigError(
+            f"{name}: a Python config of the old xm toolstack ({python})",
+            "xl does not run Python: write down what it computes as plain `name = value` lines, then run this again",
+        ) from error
 
 
 def view_xl(config: XlConfig, folder: Path) -> GuestView:
@@ -84,7 +96,7 @@ def view_xl(config: XlConfig, folder: Path) -> GuestView:
         cmdline=_cmdline(config),
         firmware=_firmware(config) if hvm else "",
         vga=vga,
-        video_memory=_first(config.number("videoram"), _VIDEO_MEMORY.get(vga, 0)),
+        video_memory=_first(config.number("videoram"), VIDEO_MEMORY.get(vga, 0)),
         vnc=_vnc(config, kind),
         sdl=config.flag("sdl") or False,
         spice=hvm and (config.flag("spice") or False),

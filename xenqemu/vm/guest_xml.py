@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from xenqemu.text import printable
 from xenqemu.vm.disk import Disk
 from xenqemu.vm.libvirt import parse_domain
-from xenqemu.vm.model import GuestFile, GuestView, Vnc
+from xenqemu.vm.model import VIDEO_MEMORY, GuestFile, GuestView, Vnc
 from xenqemu.vm.vif import Vif
 
 # libxlMakeDomCreateInfo and virDomainDefParseBootXML of libvirt: what `<os><type>` says.
@@ -25,7 +26,7 @@ def view_libvirt(data: bytes, path: Path) -> GuestView:
     """
     from xml.etree import ElementTree
 
-    domain = parse_domain(data, str(path))
+    domain = parse_domain(data, printable(path))
     # parse_domain refuses documents that declare entities.
     root = ElementTree.fromstring(data)  # noqa: S314
     kind = _TYPES.get(domain.os_type, "pv")
@@ -37,6 +38,7 @@ def view_libvirt(data: bytes, path: Path) -> GuestView:
         refusals.append(f"<os><type>{domain.os_type}</type> is none of {', '.join(_TYPES)}")
     disks = tuple(_disk(element) for element in root.iterfind("devices/disk"))
     video = root.find("devices/video/model")
+    vga = _VIDEO.get(_attribute(video, "type") or "cirrus", "") if hvm else ""
     graphics = {element.get("type", ""): element for element in root.iterfind("devices/graphics")}
     named = {key: _text(root, f"os/{key}") for key in ("kernel", "initrd", "loader")}
     memory = _mebibytes(root.find("memory"))
@@ -48,8 +50,8 @@ def view_libvirt(data: bytes, path: Path) -> GuestView:
         type_reason=f"<os><type>{domain.os_type}</type>",
         memory=_mebibytes(root.find("currentMemory")) or memory,
         max_memory=memory,
-        vcpus=int(_attribute(root.find("vcpu"), "current") or _text(root, "vcpu") or 1),
-        max_vcpus=int(_text(root, "vcpu") or 1),
+        vcpus=_number(_attribute(root.find("vcpu"), "current") or _text(root, "vcpu"), 1),
+        max_vcpus=_number(_text(root, "vcpu"), 1),
         device_model_override=domain.emulator or "",
         device_model_version="qemu-xen",
         disks=disks,
@@ -62,8 +64,8 @@ def view_libvirt(data: bytes, path: Path) -> GuestView:
         ramdisk=named["initrd"],
         cmdline=_text(root, "os/cmdline"),
         firmware=named["loader"] or ("seabios" if hvm else ""),
-        vga=_VIDEO.get(_attribute(video, "type") or "cirrus", "") if hvm else "",
-        video_memory=int(_attribute(video, "vram") or 0) // 1024,
+        vga=vga,
+        video_memory=_number(_attribute(video, "vram")) // 1024 or VIDEO_MEMORY.get(vga, 0),
         vnc=_vnc(graphics.get("vnc")),
         sdl="sdl" in graphics,
         spice=hvm and "spice" in graphics,
@@ -87,11 +89,18 @@ def _attribute(element: Any, name: str) -> str:
     return "" if element is None else (element.get(name) or "")
 
 
+def _number(text: str, otherwise: int = 0) -> int:
+    try:
+        return int(text, 0)
+    except ValueError:
+        return otherwise
+
+
 def _mebibytes(element: Any) -> int:
-    if element is None or not (element.text or "").strip().isdigit():
+    if element is None:
         return 0
-    unit = element.get("unit", "KiB")
-    return int(element.text) * {**_UNITS, **_BIG_UNITS}.get(unit, 1024) // (1 << 20)
+    factor = {**_UNITS, **_BIG_UNITS}.get(element.get("unit", "KiB"), 1024)
+    return _number((element.text or "").strip()) * factor // (1 << 20)
 
 
 def _disk(element: Any) -> Disk:
@@ -152,5 +161,5 @@ def _boot(element: Any) -> str:
 
 
 def _pci_address(element: Any) -> str:
-    numbers = [int(_attribute(element, name) or "0", 0) for name in ("domain", "bus", "slot", "function")]
+    numbers = [_number(_attribute(element, name)) for name in ("domain", "bus", "slot", "function")]
     return f"{numbers[0]:04x}:{numbers[1]:02x}:{numbers[2]:02x}.{numbers[3]:x}"

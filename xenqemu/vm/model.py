@@ -11,6 +11,8 @@ from xenqemu.vm.xlcfg import XlConfig
 
 QEMU_XEN = "qemu-xen"
 TRADITIONAL = "qemu-xen-traditional"
+# MiB of video memory that libxl gives each card (libxl__domain_build_info_setdefault).
+VIDEO_MEMORY = {"none": 0, "cirrus": 8, "stdvga": 16, "qxl": 128}
 
 
 @dataclass(frozen=True)

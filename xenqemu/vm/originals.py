@@ -20,6 +20,7 @@ from xenqemu.errors import VmConfigError
 from xenqemu.state import StateDir
 from xenqemu.vm.replace import sync_folder
 
+DATABASE = "originals.sqlite"
 _VERSION = 1
 _SCHEMA = """
 CREATE TABLE original (path BLOB PRIMARY KEY, content BLOB NOT NULL, written TEXT NOT NULL, edited INTEGER NOT NULL,
@@ -151,7 +152,7 @@ def open_originals(state: StateDir) -> Iterator[Originals]:
 
     Raises `VmConfigError` for one that cannot be read.
     """
-    path = state.vm / "originals.sqlite"
+    path = state.vm / DATABASE
     with _errors(path):
         _create(path)
         connection = sqlite3.connect(path, isolation_level=None)
@@ -177,6 +178,7 @@ def _upgrade(connection: sqlite3.Connection, path: Path) -> None:
     if version > _VERSION:
         raise VmConfigError(f"{path} is of a newer xenqemu", "use that one, or another state directory (--state-dir)")
     if version < _VERSION:
+        connection.execute("PRAGMA auto_vacuum = FULL")  # what was reverted is to take no room
         connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
 
 

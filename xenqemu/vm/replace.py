@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xenqemu.errors import VmConfigError
+from xenqemu.text import printable
 
 MAX_SIZE = 16 << 20
 # These bind a file to its content: the kernel writes them anew (security/integrity/ima/ima_appraise.c, evm_main.c).
@@ -27,18 +28,12 @@ class ConfigFile:
     attributes: Mapping[str, bytes]
 
 
-def printable(path: Path) -> str:
-    """Return `path` as it can be printed: bytes that are no UTF-8 and control characters as escapes."""
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-
-
 def resolve(path: Path) -> Path:
     """Return the file that `path` leads to through all links; raises `VmConfigError` when there is none."""
     try:
         return path.resolve(strict=True)
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: Python up to 3.12 about a loop of links
-        reason = error.strerror if isinstance(error, OSError) else str(error)
+        reason = error.strerror if isinstance(error, OSError) else "no such path, or a loop of links"
         raise VmConfigError(f"{printable(path)}: {reason}", "name the file of a VM config") from error
 
 
@@ -52,39 +47,58 @@ def read_config(path: Path) -> ConfigFile:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
         raise _failed(path, "cannot be read", error) from error
-    with os.fdopen(handle, "rb") as file:
+    try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             raise VmConfigError(f"{printable(path)}: no regular file", "name the file of a VM config")
         if status.st_size > MAX_SIZE:
             raise VmConfigError(f"{printable(path)}: {status.st_size >> 20} MiB", "no VM config is as large as that")
-        try:
+        with os.fdopen(handle, "rb", closefd=False) as file:
             return ConfigFile(path, file.read(MAX_SIZE + 1), status, _attributes(handle))
-        except OSError as error:
-            raise _failed(path, "cannot be read", error) from error
+    except OSError as error:
+        raise _failed(path, "cannot be read", error) from error
+    finally:
+        os.close(handle)
 
 
-def write_beside(file: ConfigFile, temporary: Path, content: bytes) -> None:
-    """Write `content` to the new file `temporary`, synced, with everything else as `file` has it.
+def about_links(file: ConfigFile) -> tuple[str, ...]:
+    """Return a note about the hard links that a replacement of `file` leaves behind, none where there are none."""
+    others = file.status.st_nlink - 1
+    return (f"the file's {others} other name(s), hard links, keep the old content",) if others else ()
 
-    Raises `VmConfigError`, naming what cannot be kept; `temporary` may be left behind then.
+
+def write_beside(file: ConfigFile, temporary: Path, content: bytes) -> int:
+    """Write `content` to the new file `temporary`, with everything else as `file` has it; return it, open.
+
+    It is for `sync_written`, which is apart because files are synced many at a time. Raises `VmConfigError`, naming
+    what cannot be kept; `temporary` may be left behind then.
     """
     try:
         handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise _failed(file.path, f"no file can be made beside it in {printable(temporary.parent)}", error) from error
-    with os.fdopen(handle, "wb", buffering=0) as sink:
+    try:
         try:
             view = memoryview(content)
             while view:
-                view = view[sink.write(view) :]
+                view = view[os.write(handle, view) :]
         except OSError as error:
             raise _failed(file.path, "its new content cannot be written", error) from error
         _keep(file, handle)
-        try:
-            os.fsync(handle)
-        except OSError as error:
-            raise _failed(file.path, "its new content cannot be synced", error) from error
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
+def sync_written(file: ConfigFile, handle: int) -> None:
+    """Sync and close what `write_beside` returned for `file`; raises `VmConfigError`."""
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        raise _failed(file.path, "its new content cannot be synced", error) from error
+    finally:
+        os.close(handle)
 
 
 def put_in_place(file: ConfigFile, temporary: Path) -> None:

@@ -11,7 +11,8 @@ from xenqemu.vm.xlcfg.lexis import decode
 
 Value: TypeAlias = "str | tuple[Value, ...]"
 
-_STRTOL = re.compile(r"[ \t\n\v\f\r]*([+-]?)(?:0[xX]([0-9a-fA-F]+)|(0[0-7]*)|([1-9][0-9]*))")
+# More than twenty digits are beyond 64 bits, and Python refuses to convert some thousands.
+_STRTOL = re.compile(r"[ \t\n\v\f\r]*([+-]?)(?:0[xX]([0-9a-fA-F]+)|(0[0-7]*)|([1-9][0-9]{0,19}))")
 _LONG = 1 << 63
 
 

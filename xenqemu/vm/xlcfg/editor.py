@@ -12,10 +12,8 @@ from xenqemu.vm.xlcfg.lexis import NAME, STRAY, quote
 
 _name = re.compile(NAME)
 _separator_after = re.compile(rb"[ \t]*(?:;[ \t]*)?")
-_separator_before = re.compile(rb"[ \t]*;[ \t]*\Z")
-_indent = re.compile(rb"(?:\A|\n)([ \t]*)\Z")
 _line_rest = re.compile(rb"[ \t]*(?:\n|\Z)")
-_stray_end = re.compile(STRAY)
+_stray = re.compile(STRAY)
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ def edit(config: XlConfig, changes: Mapping[str, str | None]) -> bytes:
     lines: list[bytes] = []
     removed: set[str] = set()
     for name, text in changes.items():
-        if _name.fullmatch(name.encode("utf-8", "surrogateescape")) is None:
+        if _name.fullmatch(name.encode("utf-8", "backslashreplace")) is None:
             raise VmConfigError(
                 f"{name!a} cannot be the name of a setting in an xl.cfg",
                 "names have lower-case letters, digits, dots and underscores, and begin with a letter",
@@ -82,8 +80,10 @@ def _removals(config: XlConfig, names: set[str]) -> list[_Splice]:
         after = _separator_after.match(data, statement.end)
         end = after.end() if after else statement.end
         if b";" not in data[statement.end : end]:
-            before = _separator_before.search(data, data.rfind(b"\n", 0, start) + 1, start)
-            start = before.start() if before else start
+            line_start = data.rfind(b"\n", 0, start) + 1
+            before = data[line_start:start].rstrip(b" \t")
+            if before.endswith(b";"):
+                start, end = line_start + len(before[:-1].rstrip(b" \t")), statement.end
         if spans and start <= spans[-1][1]:
             start = spans.pop()[0]
         spans.append((start, end))
@@ -92,11 +92,11 @@ def _removals(config: XlConfig, names: set[str]) -> list[_Splice]:
 
 def _whole_line(data: bytes, start: int, end: int) -> tuple[int, int]:
     """Return the span with all of its line (or lines) if nothing but blanks is left of that."""
-    indent = _indent.search(data, 0, start)
+    line_start = data.rfind(b"\n", 0, start) + 1
     rest = _line_rest.match(data, end)
-    if indent is None or rest is None:
+    if data[line_start:start].strip(b" \t") or rest is None:
         return start, end
-    return indent.start(1), rest.end()
+    return line_start, rest.end()
 
 
 def _apply(config: XlConfig, splices: list[_Splice], lines: bytes) -> bytes:
@@ -119,10 +119,10 @@ def _apply(config: XlConfig, splices: list[_Splice], lines: bytes) -> bytes:
 def _place_for_new(config: XlConfig) -> int:
     """Return where the line of the last statement ends."""
     data = config.data
-    newline = data.find(b"\n", config.statements[-1].end) if config.statements else -1
+    end = config.statements[-1].end if config.statements else 0
+    newline = data.find(b"\n", end) if config.statements else -1
     if newline >= 0:
         return newline + 1
     # A last byte that xl ignores would not be ignored any more with a line below it.
-    return (
-        len(data) - 1 if _stray_end.search(data, config.statements[-1].end if config.statements else 0) else len(data)
-    )
+    stray = _stray.match(data, max(len(data) - 1, end))
+    return stray.start() if stray else len(data)

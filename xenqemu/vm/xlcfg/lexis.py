@@ -54,7 +54,7 @@ def dequote(token: bytes) -> str:
     """
     raw = token[1:-1]
     if b"\0" in raw:
-        raise BadEscapeError("a NUL byte in a string")
+        raise BadEscapeError("a NUL byte in a string, on which xl aborts")
     if b"\\" not in raw:
         return decode(raw)
     parts = []
@@ -67,7 +67,8 @@ def dequote(token: bytes) -> str:
             continue
         digits = None if match[2] is None else _STRTOUL.match(match[3])
         if digits is None or digits.end() < 2:
-            raise BadEscapeError(f"the escape \\{decode(raw[match.start() + 1 : match.start() + 2])} in a string")
+            escape = raw[match.start() : match.start() + 2].decode("ascii", "backslashreplace")
+            raise BadEscapeError(f"the escape {escape} in a string, which xl does not know")
         position += digits.end()
     parts.append(raw[position:])
     return decode(b"".join(parts))

@@ -109,7 +109,7 @@ def _string(token: bytes, position: int) -> str:
         return dequote(token)
     except BadEscapeError as error:
         raise _RefusedError(
-            position, f"{error}", "xl knows \\\\ \\\" \\' \\a \\b \\f \\n \\r \\t \\v only; write a backslash as \\\\"
+            position, f"{error}", "write a backslash as \\\\; a control character can stand as it is, but no NUL"
         ) from None
 
 

@@ -1,0 +1,23 @@
+"""The state directory and the command of the integration tests, and a device model to boot guests with."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import Run, shared_state, xen_trees, xenqemu, xenqemu_command
+
+__all__ = ["shared_state", "xen_trees", "xenqemu", "xenqemu_command"]
+
+
+@pytest.fixture(scope="session")
+def device_model(xenqemu: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The device model that `XENQEMU_TEST_DEVICE_MODEL` names, else the default one, built unless it was before."""
+    given = os.environ.get("XENQEMU_TEST_DEVICE_MODEL")
+    if given:
+        return Path(given).absolute()
+    out = tmp_path_factory.mktemp("default") / "dist"
+    xenqemu("build", "--out", out)
+    return out / "bin" / "qemu-system-xen"

@@ -1,0 +1,253 @@
+"""The set of guests: every case is complete, can be made, and can tell a guest that is well from one that is not."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import re
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from packaging.version import Version
+
+from tests.unit.test_lab_guests import read_newc, read_qcow2
+from xenqemu.cli.main import main
+from xenqemu.errors import UsageError
+from xenqemu.lab.cases import Case, build_case, find_case, load_cases
+from xenqemu.lab.disk_image import SECTORS
+from xenqemu.lab.model import LabBase
+from xenqemu.vm.guest import view_xl
+from xenqemu.vm.xlcfg import parse
+
+CASES = load_cases()
+BOOT_SECTORS = [case for case in CASES if case.kind == "boot-sector"]
+LINUX = [case for case in CASES if case.kind == "linux"]
+
+# What the guests said under Xen 4.17, with the end of each line as it comes from a serial port.
+BOOT_SECTOR = """\
+xenqemu-guest: hypervisor=XenVMMXenVMM, Xen 4.17
+xenqemu-guest: cpu=QEMU Virtual CPU version 2.5+
+xenqemu-guest: memory=56955 KiB usable, 7 ranges by E820
+xenqemu-guest: disk=8 of 8 sectors read and right
+xenqemu-guest: video=VBE 3.0, 4096 KiB, SeaBIOS VBE(C) 2011
+xenqemu-guest: pci=00.0 8086:1237 host bridge
+xenqemu-guest: pci=01.1 8086:7010 IDE controller
+xenqemu-guest: pci=02.0 5853:0001 Xen platform device
+xenqemu-guest: pci=03.0 1013:00b8 VGA
+xenqemu-guest: pci=04.0 10ec:8139 network card
+xenqemu-guest: up xen=4.17 memory=56955 disk=ok pci=7
+""".replace("\n", "\r\n")
+EMULATED = """\
+xenqemu-guest: kernel=6.1.0-56-amd64 after 8.30 s
+xenqemu-guest: pci=00:01.1 8086:7010 ata_piix
+xenqemu-guest: disk=sda sd/ata_piix sectors=2048 right
+xenqemu-guest: nic=eth0 8139cp 00:16:3e:00:00:02
+xenqemu-guest: up xen=4.17 disks=1/1 nic=8139cp address=192.0.2.2/24 seconds=11.74
+""".replace("\n", "\r\n")
+PV = """\
+xenqemu-guest: disk=xvda vbd sectors=2048 right
+xenqemu-guest: nic=eth0 vif 00:16:3e:00:00:02
+xenqemu-guest: up xen=4.17 disks=1/1 nic=vif address=192.0.2.2/24 seconds=23.51
+""".replace("\n", "\r\n")
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> LabBase:
+    """A base that has every module that a case asks for."""
+    guest = tmp_path / "guest"
+    (guest / "modules").mkdir(parents=True)
+    names = sorted({name for case in LINUX for name in case.guest["modules"]})
+    (guest / "modules" / "modules.dep").write_text("".join(f"{name}:\n" for name in names))
+    for name in names:
+        (guest / "modules" / f"{name}.ko").write_bytes(b"\x7fELF")
+    (guest / "busybox").write_bytes(b"\x7fELF")
+    kernel = tmp_path / "vmlinuz"
+    return LabBase("key", "4.17.7", "4.17", kernel, kernel, "6.1.0", kernel, guest, MappingProxyType({}))
+
+
+def no_base() -> LabBase:
+    raise AssertionError("a boot sector needs no base")
+
+
+def test_the_cases_are_the_ones_that_are_promised() -> None:
+    assert {case.name for case in CASES} >= {
+        *("boot-sector", "stdvga", "no-vga", "e1000", "virtio-net", "qcow2", "ahci", "cdrom", "vcpus", "usb-tablet"),
+        *("vnc", "poweroff", "linux-emulated", "linux-pv"),
+        *("no-boot-signature", "no-disk", "damaged-disk", "not-a-kernel", "linux-panic"),
+    }
+    assert CASES[0].name == "boot-sector"
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_case_is_complete(case: Case) -> None:
+    assert case.kind in ("boot-sector", "linux")
+    assert case.summary
+    assert case.settings["name"] == case.name
+    assert 0 < case.timeout <= 600
+    assert case.boots is not bool(case.fails)
+    for pattern in (case.expect, case.fails, *(check.expect for check in case.checks)):
+        re.compile(pattern)
+    for check in case.checks:
+        assert check.expect
+        assert not any(word.startswith("{") for word in check.argv)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_what_is_made_is_a_config_that_xl_takes_with_files_that_are_there(
+    case: Case, base: LabBase, tmp_path: Path
+) -> None:
+    folder = tmp_path / "case"
+    folder.mkdir()
+    base.kernel.write_bytes(bytes(0x202) + b"HdrS")
+    path = build_case(case, no_base if case.kind == "boot-sector" else lambda: base, folder)
+    data = path.read_bytes()
+    assert b"{" not in data
+    view = view_xl(parse(data, str(path)), folder)
+    assert view.name == case.name
+    assert view.hvm
+    assert not view.refusals
+    missing = {wanted.path for wanted in view.files if not wanted.path.exists()}
+    assert missing == ({folder / "missing.img"} if case.name == "no-disk" else set())
+
+
+def test_each_kind_of_disk_holds_what_the_guest_looks_for(base: LabBase, tmp_path: Path) -> None:
+    build_case(find_case("boot-sector"), no_base, tmp_path)
+    raw = (tmp_path / "disk.img").read_bytes()
+    assert len(raw) == SECTORS * 512
+    assert raw[510:512] == b"\x55\xaa"
+    build_case(find_case("qcow2"), no_base, tmp_path)
+    assert read_qcow2((tmp_path / "disk.img").read_bytes()) == raw
+    build_case(find_case("damaged-disk"), no_base, tmp_path)
+    assert not (tmp_path / "disk.img").read_bytes().startswith(b"QFI")
+    build_case(find_case("no-boot-signature"), no_base, tmp_path)
+    assert (tmp_path / "disk.img").read_bytes()[510:512] == b"\0\0"
+
+
+def test_a_linux_guest_is_told_what_there_is_to_find(base: LabBase, tmp_path: Path) -> None:
+    text = build_case(find_case("linux-emulated"), lambda: base, tmp_path).read_text()
+    assert "xenqemu.disks=1 xenqemu.nics=1 " in text
+    assert "xenqemu.address=192.0.2.2/24" in text
+    assert "xen_emul_unplug=never" in text
+    (digest,) = re.findall(r"xenqemu\.sha256=([0-9a-f]{64})", text)
+    assert hashlib.sha256((tmp_path / "disk.img").read_bytes()).hexdigest() == digest
+
+
+def test_a_linux_guest_has_the_modules_of_its_case(base: LabBase, tmp_path: Path) -> None:
+    build_case(find_case("linux-pv"), lambda: base, tmp_path)
+    files = read_newc(gzip.decompress((tmp_path / "initramfs.gz").read_bytes()))
+    assert files["modules/order"][1] == b"xen-blkfront.ko\nxen-netfront.ko\n"
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=st.text(st.characters(exclude_characters="/\0", max_codepoint=0xD7FF), min_size=1, max_size=20))
+def test_whatever_the_folder_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    folder = tmp_path / f"x{name}"
+    folder.mkdir(exist_ok=True)
+    monkeypatch.setattr("xenqemu.lab.cases.assemble", lambda *_: b"code")
+    path = build_case(find_case("not-a-kernel"), no_base, folder)
+    config = parse(path.read_bytes(), str(path))
+    assert config.text("kernel") == str(folder / "not-a-kernel")
+
+
+def test_the_same_case_gives_the_same_bytes(base: LabBase, tmp_path: Path) -> None:
+    def made() -> dict[str, bytes]:
+        build_case(find_case("linux-pv"), lambda: base, tmp_path)
+        return {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+
+    assert made() == made()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("boot-sector", BOOT_SECTOR), ("linux-emulated", EMULATED), ("linux-pv", PV)]
+)
+def test_a_guest_that_is_well_is_heard(name: str, said: str) -> None:
+    case = find_case(name)
+    assert re.search(case.expect, said)
+    assert re.search(case.expect, said.replace("\r\n", "\n"))
+    # Heard in the middle of its last line it is not up yet.
+    assert not re.search(case.expect, said[: said.index(": up") + 12])
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "was", "now"),
+    [
+        ("boot-sector", BOOT_SECTOR, "disk=ok", "disk=bad"),
+        ("boot-sector", BOOT_SECTOR, "xen=4.17", "xen=none"),
+        ("boot-sector", BOOT_SECTOR, "10ec:8139", "8086:100e"),
+        ("stdvga", BOOT_SECTOR, "", ""),
+        ("e1000", BOOT_SECTOR, "", ""),
+        ("no-vga", BOOT_SECTOR, "", ""),
+        ("linux-emulated", EMULATED, "disks=1/1", "disks=0/1"),
+        ("linux-emulated", EMULATED, "disks=1/1", "disks=0/0"),
+        ("linux-emulated", EMULATED, "nic=8139cp address", "nic=none address"),
+        ("linux-emulated", PV, "", ""),
+        ("linux-pv", EMULATED, "", ""),
+    ],
+)
+def test_a_guest_that_is_not_what_it_should_be_is_not(name: str, said: str, was: str, now: str) -> None:
+    changed = said.replace(was, now)
+    assert was == now or changed != said
+    assert not re.search(find_case(name).expect, changed)
+
+
+def test_every_pattern_matches_what_its_guest_would_say() -> None:
+    everything = {
+        "stdvga": BOOT_SECTOR.replace("1013:00b8", "1234:1111"),
+        "no-vga": BOOT_SECTOR.replace("VBE 3.0, 4096 KiB, SeaBIOS VBE(C) 2011", "none"),
+        "e1000": BOOT_SECTOR.replace("10ec:8139", "8086:100e"),
+        "virtio-net": BOOT_SECTOR.replace("10ec:8139", "1af4:1000"),
+        "ahci": BOOT_SECTOR.replace("8086:7010", "8086:2922"),
+        "scsi": BOOT_SECTOR.replace("1013:00b8", "1000:0012"),
+        "usb-tablet": BOOT_SECTOR.replace("1013:00b8 VGA", "8086:7020 USB controller"),
+        "linux-emulated": EMULATED,
+        "linux-e1000": EMULATED.replace("8139cp", "e1000"),
+        "linux-pv": PV,
+    }
+    for case in CASES:
+        if case.boots:
+            said = everything.get(case.name, BOOT_SECTOR)
+            assert re.search(case.expect, said), case.name
+
+
+def test_a_name_that_is_none() -> None:
+    with pytest.raises(UsageError, match="no case 'nothing'") as caught:
+        find_case("nothing")
+    assert "linux-pv" in caught.value.hint
+
+
+def test_what_a_case_needs_is_a_version() -> None:
+    for case in CASES:
+        assert case.xen is None or case.xen > Version("4.0")
+        assert case.qemu is None or case.qemu > Version("7.0")
+
+
+def test_saved_cases_are_complete(
+    base: LabBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With a Linux guest's kernel, which lies in the state directory, so that another machine can boot it."""
+    base.kernel.write_bytes(b"a kernel")
+    monkeypatch.setattr("xenqemu.lab.base.prepare", lambda xen, state, ui: base)
+    monkeypatch.chdir(tmp_path)
+    words = ["--state-dir", str(tmp_path / "state"), "lab", "cases", "boot-sector", "linux-pv", "--save", "guests"]
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 0
+    saved = [tmp_path / "guests" / name / f"{name}.cfg" for name in ("boot-sector", "linux-pv")]
+    assert capsys.readouterr().out.split() == [str(path) for path in saved]
+    for path in saved:
+        files = view_xl(parse(path.read_bytes(), path.name), tmp_path).files
+        assert files
+        assert all(file.path.parent == path.parent and file.path.is_file() for file in files)
+    assert (saved[1].parent / "vmlinuz").read_bytes() == base.kernel.read_bytes()
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    words = ["--state-dir", str(tmp_path / "state"), "lab", "cases", "boot-sector", "--save", str(tmp_path / "file")]
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    assert "nothing can be saved in" in capsys.readouterr().err

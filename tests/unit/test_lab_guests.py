@@ -1,0 +1,190 @@
+"""The lab's guests: the boot sector, disks that tell right from wrong, the Linux guest's file system."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import stat
+import struct
+from importlib import resources
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xenqemu.errors import LabError, MissingError
+from xenqemu.lab import disk_image
+from xenqemu.lab.assemble import BootSector, assemble, build_boot_sector
+from xenqemu.lab.linux_guest import build_initramfs
+from xenqemu.lab.model import LabBase
+from xenqemu.proc import run
+
+SOURCES = resources.files("xenqemu.lab") / "guests"
+CLUSTER = 65536
+
+
+def constants(source: str) -> dict[str, int]:
+    """Return the numbers that an assembler source gives names to."""
+    return {name: int(value, 0) for name, value in re.findall(r"^\s+\.set\s+(\w+), (\w+)", source, re.MULTILINE)}
+
+
+@pytest.mark.parametrize("variant", [BootSector.STAYS, BootSector.POWERS_OFF])
+def test_a_boot_sector_is_one(tmp_path: Path, variant: BootSector) -> None:
+    image = build_boot_sector(tmp_path, variant).read_bytes()
+    assert len(image) == disk_image.SECTORS * 512
+    assert image[510:512] == b"\x55\xaa"
+    assert b"xenqemu-guest: " in image[512 : disk_image.FIRST_PATTERN_SECTOR * 512]
+    assert list(tmp_path.iterdir()) == [tmp_path / "boot-sector.img"]
+
+
+def test_an_unsigned_one_differs_in_its_signature_alone(tmp_path: Path) -> None:
+    signed, unsigned = assemble(tmp_path), assemble(tmp_path, BootSector.UNSIGNED)
+    assert unsigned[510:512] == b"\0\0"
+    assert unsigned == signed[:510] + b"\0\0" + signed[512:]
+
+
+def test_the_variants_differ_and_each_is_the_same_each_time(tmp_path: Path) -> None:
+    codes = [assemble(tmp_path, variant) for variant in BootSector]
+    assert len(set(codes)) == len(BootSector)
+    assert codes == [assemble(tmp_path, variant) for variant in BootSector]
+
+
+def test_source_and_disk_agree_on_where_the_numbered_sectors_are() -> None:
+    known = constants((SOURCES / "boot-sector.S").read_text())
+    first, step, count = (known[f"{name}"] for name in ("FIRST_PATTERN_SECTOR", "PATTERN_STEP", "PATTERN_COUNT"))
+    assert first == disk_image.FIRST_PATTERN_SECTOR
+    assert first + step * (count - 1) < disk_image.SECTORS
+
+
+@pytest.mark.parametrize("missing", ["as", "ld"])
+def test_without_binutils(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    fake = tmp_path / "bin"
+    fake.mkdir()
+    other = fake / ("as" if missing == "ld" else "ld")
+    other.write_text("#!/bin/sh\nexit 0\n")
+    other.chmod(0o755)
+    monkeypatch.setenv("PATH", str(fake))
+    with pytest.raises(MissingError, match=f"'{missing}' is not installed"):
+        assemble(tmp_path)
+
+
+def test_binutils_of_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = tmp_path / "as"
+    fake.write_text("#!/bin/sh\necho \"as: unrecognized option '--32'\" >&2\nexit 1\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MissingError, match="unrecognized option '--32'") as caught:
+        assemble(tmp_path)
+    assert "binutils for x86" in caught.value.hint
+
+
+def test_each_word_of_a_numbered_sector_is_its_number() -> None:
+    disk = disk_image.pattern_disk(b"code")
+    assert disk.startswith(b"code\0")
+    for sector in (disk_image.FIRST_PATTERN_SECTOR, 1000, disk_image.SECTORS - 1):
+        assert set(struct.unpack("<128I", disk[sector * 512 : sector * 512 + 512])) == {sector}
+
+
+def test_code_that_is_too_long_is_refused() -> None:
+    room = disk_image.FIRST_PATTERN_SECTOR * 512
+    assert len(disk_image.pattern_disk(bytes(room))) == disk_image.SECTORS * 512
+    with pytest.raises(ValueError, match="room for"):
+        disk_image.pattern_disk(bytes(room + 1))
+
+
+def read_qcow2(image: bytes) -> bytes:
+    """Return the disk in a qcow2 image, read the way that QEMU's docs/interop/qcow2.txt says; refcounts are checked."""
+    magic, version, backing, _, bits, size, crypt, l1_size, l1_at, table_at, table_clusters = struct.unpack_from(
+        ">4sIQIIQIIQQI", image
+    )
+    assert (magic, version, backing, bits, crypt) == (b"QFI\xfb", 3, 0, 16, 0)
+    assert struct.unpack_from(">IQQQQII", image, 60) == (0, 0, 0, 0, 0, 4, 104)
+    assert table_clusters == 1
+    assert len(image) % CLUSTER == 0
+    (refcounts_at,) = struct.unpack_from(">Q", image, table_at)
+    used = len(image) // CLUSTER
+    assert struct.unpack_from(f">{used}H", image, refcounts_at) == (1,) * used
+    assert not any(image[refcounts_at + 2 * used : refcounts_at + CLUSTER])
+    disk = b""
+    for (l1,) in struct.iter_unpack(">Q", image[l1_at : l1_at + 8 * l1_size]):
+        assert l1 >> 63
+        l2_at = l1 & ~(1 << 63)
+        for (l2,) in struct.iter_unpack(">Q", image[l2_at : l2_at + CLUSTER]):
+            if l2:
+                assert l2 >> 63
+                assert not l2 % CLUSTER
+                at = l2 & ~(1 << 63)
+                disk += image[at : at + CLUSTER]
+    assert not any(disk[size:])
+    return disk[:size]
+
+
+@settings(max_examples=25, deadline=None)
+@given(sectors=st.integers(1, 700), seed=st.binary(min_size=1, max_size=40))
+def test_qcow2_holds_the_disk(sectors: int, seed: bytes) -> None:
+    raw = (seed * (sectors * 512 // len(seed) + 1))[: sectors * 512]
+    assert read_qcow2(disk_image.to_qcow2(raw)) == raw
+
+
+@pytest.mark.parametrize("size", [511, 8192 * CLUSTER + 512])
+def test_what_cannot_be_made_qcow2_is_refused(size: int) -> None:
+    with pytest.raises(ValueError, match=f"{size} bytes"):
+        disk_image.to_qcow2(bytes(size))
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> LabBase:
+    guest = tmp_path / "guest"
+    (guest / "modules").mkdir(parents=True)
+    (guest / "busybox").write_bytes(b"\x7fELF busybox")
+    (guest / "modules" / "modules.dep").write_text("libata:\nata_piix: libata\n8139cp: mii\nmii:\n")
+    for name in ("libata", "ata_piix", "8139cp"):  # mii is built into this kernel
+        (guest / "modules" / f"{name}.ko").write_bytes(name.encode())
+    kernel = tmp_path / "vmlinuz"
+    return LabBase("key", "4.17.7", "4.17", kernel, kernel, "6.1.0", kernel, guest, MappingProxyType({}))
+
+
+def read_newc(archive: bytes) -> dict[str, tuple[int, bytes]]:
+    """Return mode and content of what a cpio archive holds."""
+    found: dict[str, tuple[int, bytes]] = {}
+    at = 0
+    while True:
+        fields = [int(archive[at + 6 + 8 * n : at + 14 + 8 * n], 16) for n in range(13)]
+        mode, size, name_size = fields[1], fields[6], fields[11]
+        name = archive[at + 110 : at + 110 + name_size - 1].decode()
+        at += -(-(110 + name_size) // 4) * 4
+        if name == "TRAILER!!!":
+            return found
+        found[name] = (mode, archive[at : at + size])
+        at += -(-size // 4) * 4
+
+
+def test_the_linux_guest_has_what_it_loads_in_the_order_of_need(base: LabBase, tmp_path: Path) -> None:
+    files = read_newc(gzip.decompress(build_initramfs(base, ("ata-piix", "8139cp"), tmp_path).read_bytes()))
+    assert files["modules/order"][1] == b"libata.ko\nata_piix.ko\n8139cp.ko\n"
+    assert files["modules/ata_piix.ko"][1] == b"ata_piix"
+    assert files["bin/busybox"] == (stat.S_IFREG | 0o755, b"\x7fELF busybox")
+    assert files["bin/sh"][1] == b"busybox"
+    assert files["init"] == (stat.S_IFREG | 0o755, (SOURCES / "linux-init.sh").read_bytes())
+    assert stat.S_ISDIR(files["proc"][0])
+    assert files["sbin/poweroff"][0] == stat.S_IFREG | 0o755
+
+
+def test_the_linux_guest_is_the_same_each_time(base: LabBase, tmp_path: Path) -> None:
+    first = build_initramfs(base, ("ata_piix",), tmp_path).read_bytes()
+    assert build_initramfs(base, ("ata_piix",), tmp_path).read_bytes() == first
+    assert build_initramfs(base, (), tmp_path).read_bytes() != first
+
+
+def test_a_module_that_the_base_does_not_have(base: LabBase, tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="kernel module ne2k") as caught:
+        build_initramfs(base, ("ne2k",), tmp_path)
+    assert "lab prepare" in caught.value.hint
+
+
+def test_the_linux_guests_init_is_a_shell_script() -> None:
+    script = (SOURCES / "linux-init.sh").read_bytes()
+    assert script.startswith(b"#!/bin/busybox sh\n")
+    assert run(["sh", "-n"], stdin=script).stderr == ""

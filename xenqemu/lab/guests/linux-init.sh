@@ -1,0 +1,103 @@
+#!/bin/busybox sh
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# The Linux guest's only program: what has this kernel found, and does it work? It tells on the serial port, in lines
+# `xenqemu-guest: NAME=VALUE`, of which the last one begins with `xenqemu-guest: up`. What is to be right stands on the
+# kernel's command line:
+#   xenqemu.disks=N     disks (CD drives too) and
+#   xenqemu.nics=N      network cards that there shall be; they are waited for, as drivers take their time
+#   xenqemu.sha256=HEX  what the whole of each disk gives
+#   xenqemu.address=A   the first card's address, with the length of its prefix
+# All commands are applets of busybox. Its shell finds them without a PATH, once there is a /proc/self/exe.
+
+/bin/busybox mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+exec </dev/null >/dev/ttyS0 2>&1
+
+say() { echo "xenqemu-guest: $*"; }
+
+want_disks=0 want_nics=0 want_sha256= want_address=
+for word in $(cat /proc/cmdline); do
+    case $word in
+    xenqemu.disks=*) want_disks=${word#*=} ;;
+    xenqemu.nics=*) want_nics=${word#*=} ;;
+    xenqemu.sha256=*) want_sha256=${word#*=} ;;
+    xenqemu.address=*) want_address=${word#*=} ;;
+    esac
+done
+
+while read -r module; do
+    insmod "/modules/$module" || say "error=the module $module cannot be loaded"
+done </modules/order
+
+# The drivers of a device and of those that it is behind, up to the first that is on a bus of its own.
+drivers() {
+    found= folder=$(readlink -f "$1")
+    while [ "$folder" != /sys/devices ] && [ "$folder" != / ]; do
+        [ -e "$folder/driver" ] && found=$found${found:+/}$(basename "$(readlink -f "$folder/driver")")
+        folder=${folder%/*}
+    done
+    echo "${found:-none}"
+}
+
+# Drivers find disks (sd, sr, vd, xvd) and cards on their own time. What does not come is what the report is for.
+cd /sys/block
+tries=0
+while
+    disks=$(echo [svx][drv]*[a-z0-9])
+    nics=$(echo ../class/net/e*)
+    set -- $disks
+    [ "$1" = '[svx][drv]*[a-z0-9]' ] && set -- && disks=
+    present=$#
+    set -- $nics
+    [ $# = 1 ] && [ ! -e "$1" ] && set -- && nics=
+    [ $tries -lt 200 ] && { [ $present -lt "$want_disks" ] || [ $# -lt "$want_nics" ]; }
+do
+    tries=$((tries + 1))
+    usleep 100000
+done
+
+read -r uptime _ </proc/uptime
+say "kernel=$(uname -r) after $uptime s"
+say "xen=$(cat /sys/hypervisor/version/major).$(cat /sys/hypervisor/version/minor)"
+say "cpus=$(nproc)"
+for device in /sys/bus/pci/devices/*; do
+    read -r vendor <"$device/vendor"
+    read -r id <"$device/device"
+    driver=none
+    [ -e "$device/driver" ] && driver=$(basename "$(readlink -f "$device/driver")")
+    say "pci=${device##*/0000:} ${vendor#0x}:${id#0x} $driver"
+done
+
+right=0 wrong=0
+for disk in $disks; do
+    read -r sectors <"/sys/block/$disk/size"
+    sum=$(sha256sum <"/dev/$disk")
+    sum=${sum%% *}
+    if [ "$sum" = "$want_sha256" ]; then
+        right=$((right + 1)) verdict=right
+    else
+        wrong=$((wrong + 1)) verdict="wrong sha256=$sum"
+    fi
+    say "disk=$disk $(drivers "/sys/block/$disk") sectors=$sectors $verdict"
+done
+
+first=none
+for nic in $nics; do
+    nic=${nic##*/}
+    driver=$(drivers "/sys/class/net/$nic")
+    [ $first = none ] && {
+        first=$driver
+        ip link set "$nic" up
+        [ -n "$want_address" ] && ip address add "$want_address" dev "$nic"
+    }
+    say "nic=$nic $driver $(cat "/sys/class/net/$nic/address")"
+done
+
+read -r uptime _ </proc/uptime
+say "up xen=$(cat /sys/hypervisor/version/major).$(cat /sys/hypervisor/version/minor)" \
+    "disks=$right/$((right + wrong)) nic=$first address=${want_address:-none} seconds=$uptime"
+
+# `xl shutdown` and `xl trigger ... power` come as signals of no interest; the kernel runs /sbin/poweroff.
+while :; do sleep 3600; done

@@ -1,0 +1,66 @@
+"""Why a guest was not created or did not boot, in one line. Nothing here talks to a host."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from xenqemu.lab.signs import Heard, plain, spoken
+
+_LAST_LINES = 20
+
+
+@cache
+def _rules() -> dict[str, Any]:
+    rules: dict[str, Any] = tomllib.loads((Path(__file__).parent / "reasons.toml").read_text(encoding="utf-8"))
+    return rules
+
+
+def last_lines(log: str, number: int = _LAST_LINES) -> tuple[str, ...]:
+    """Return the last `number` lines of a log that are not empty."""
+    return tuple(line for line in plain(log).split("\n") if line.strip())[-number:]
+
+
+def last_words(log: str) -> str:
+    """Return the last line of a device model's log that can be why it ended, empty when there is none."""
+    chatter = [re.compile(pattern) for pattern in _rules()["device_model"]["chatter"]]
+    lines = (line.strip() for line in reversed(last_lines(log)))
+    return next((line for line in lines if not any(pattern.search(line) for pattern in chatter)), "")
+
+
+def why_not_created(xl: str, log: str, seconds: float | None = None) -> str:
+    """Return why `xl -vvv create`, which said `xl`, made no guest; `log` is what the device model said.
+
+    `seconds` is how long it was waited for, if it did not end. libxl tells of one failure several times, from the
+    inside to the outside (tools/libs/light), so that what it says first is the cause.
+    """
+    if seconds is not None:
+        said = last_words(log)
+        return f"xl create did not end within {seconds:.0f} s{f': {said}' if said else ''}"
+    words = {"log": last_words(log)}
+    for rule in _rules()["xl"]:
+        match = re.search(rule["pattern"], xl)
+        if match and (words["log"] or not rule.get("and_log")):
+            return str(rule["reason"]).format(**(match.groupdict() | words))
+    return "xl create failed and said nothing"
+
+
+def device_model_gone(log: str) -> str:
+    """Return what to say of a device model that ended while its guest was running."""
+    said = last_words(log)
+    return f"the device model ended while the guest was running{f': {said}' if said else ', and said nothing'}"
+
+
+def why_silent(heard: Heard, seconds: float, *, expect: str = "") -> str:
+    """Return what to say of a guest that gave no sign within `seconds`."""
+    written = {port: spoken(text).strip() for port, text in heard.text.items()}
+    if expect:
+        last = next((text.split("\n")[-1] for text in written.values() if text), "")
+        heard_last = f"; it last said: {last}" if last else "; it said nothing"
+        return f"/{expect}/ was not heard within {seconds:.0f} s{heard_last}"
+    reached = last_lines(heard.xen, 1)
+    where = f"the last thing its firmware said: {reached[0].strip()}" if reached else "not even from its firmware"
+    return f"nothing was heard of the guest within {seconds:.0f} s, {where}"

@@ -1,0 +1,102 @@
+"""`lab.toml`: what the virtual Xen host is made of."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from xenqemu.errors import UsageError
+
+_FOLDER = Path(__file__).parent
+DOM0_FOLDER = _FOLDER / "dom0"
+_PREFIX = "distro:"
+_DECIDING = ("lab.toml", "base.py", "bzimage.py", "cpio.py", "kmod.py", "recipe.py")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a host with Xen of one series is made of; see lab.toml. `digest` covers all that decides on the result."""
+
+    series: str
+    suites: Mapping[str, str]
+    hypervisor_package: str
+    kernel_package: str
+    packages: tuple[str, ...]
+    files: Mapping[str, str]
+    dom0_files: tuple[str, ...]
+    dom0_links: Mapping[str, str]
+    xen_arguments: tuple[str, ...]
+    dom0_arguments: tuple[str, ...]
+    dom0_modules: tuple[str, ...]
+    more_modules: tuple[str, ...]
+    firmware: tuple[str, ...]
+    guest_modules: tuple[str, ...]
+    digest: str
+
+    def place(self, path: str) -> str:
+        """Return where a file called `path` really goes in dom0, relative to `/`: links of folders are followed."""
+        relative = path.lstrip("/")
+        for link, target in self.dom0_links.items():
+            if relative.startswith(f"{link}/") and not Path(link).suffix:
+                folder = target if not target.startswith("../") else target[len("../") :]
+                return f"{folder}/{relative[len(link) + 1 :]}"
+        return relative
+
+
+@cache
+def _data() -> dict[str, Any]:
+    return tomllib.loads((_FOLDER / "lab.toml").read_text())
+
+
+def known_series() -> tuple[str, ...]:
+    """Return the Xen series that a host can have."""
+    return tuple(_data()["xen"])
+
+
+def default_series() -> str:
+    """Return the Xen series of this machine's own Xen libraries if a host can have that one, else the newest."""
+    from xenqemu.xen import inspect
+
+    version = inspect("system").version
+    series = "" if version is None else f"{version.major}.{version.minor}"
+    return series if series in known_series() else known_series()[-1]
+
+
+def load_recipe(xen: str) -> Recipe:
+    """Return the recipe for `xen`: `4.17`, or `distro:4.17`. Raises `UsageError` for one that is not in lab.toml."""
+    series = xen.removeprefix(_PREFIX)
+    data = _data()
+    if series not in data["xen"]:
+        raise UsageError(
+            f"the lab has no Xen '{xen}'", f"name one of {', '.join(_PREFIX + name for name in known_series())}"
+        )
+
+    def fill(words: list[str]) -> tuple[str, ...]:
+        return tuple(word.format(series=series) for word in words)
+
+    packages, dom0 = data["packages"], data["dom0"]
+    digest = hashlib.sha256()
+    for path in (*(_FOLDER / name for name in _DECIDING), *sorted(DOM0_FOLDER.iterdir())):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return Recipe(
+        series=series,
+        suites=data["xen"][series],
+        hypervisor_package=packages["hypervisor"].format(series=series),
+        kernel_package=packages["kernel"],
+        packages=fill(packages["others"]),
+        files={name: path.format(series=series) for name, path in data["files"].items()},
+        dom0_files=fill(dom0["files"]),
+        dom0_links=dict(zip(dom0["links"], fill(dom0["links"].values()), strict=True)),
+        xen_arguments=tuple(data["hypervisor"]["arguments"]),
+        dom0_arguments=tuple(dom0["arguments"]),
+        dom0_modules=tuple(dom0["modules"]),
+        more_modules=tuple(dom0["more_modules"]),
+        firmware=tuple(data["firmware"]["files"]),
+        guest_modules=tuple(data["guest"]["modules"]),
+        digest=digest.hexdigest(),
+    )

@@ -1,0 +1,109 @@
+"""What came of booting guests."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a process uses, in bytes: resident, its proportional share of that, and what is its own alone."""
+
+    rss: int
+    pss: int
+    private: int
+
+
+@dataclass(frozen=True)
+class GuestResult:
+    """What came of one guest; times are in seconds.
+
+    `create_seconds` is what `xl create` took, `boot_seconds` what passed from then until the sign. `sign` says by what
+    it counts as booted, `reason` why it was not created or not booted (one line), `log` is the end of the device
+    model's log, `notes` what in its config was made to differ.
+    """
+
+    name: str
+    config: str
+    device_model: str = ""
+    created: bool = False
+    create_seconds: float | None = None
+    booted: bool = False
+    sign: str = ""
+    boot_seconds: float | None = None
+    reason: str = ""
+    memory: Memory | None = None
+    screenshot: str = ""
+    notes: tuple[str, ...] = ()
+    log: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the result as JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of a run: of each guest, and of the host, which took `host_seconds` to come up (None: not started).
+
+    `run` is the folder with the logs.
+    """
+
+    xen: str
+    host_seconds: float | None
+    guests: tuple[GuestResult, ...]
+    run: Path
+
+    @property
+    def ok(self) -> bool:
+        """Whether every guest booted."""
+        return all(guest.booted for guest in self.guests)
+
+    def as_wanted(self, fails: Mapping[str, str]) -> bool:
+        """Whether every guest booted; of those in `fails`, whether it failed for a reason that its pattern matches."""
+        return all(_as_wanted(guest, fails) for guest in self.guests)
+
+    @property
+    def sentence(self) -> str:
+        """One line on the first guest, which has booted."""
+        guest = self.guests[0]
+        seconds = sum(part or 0.0 for part in (self.host_seconds, guest.create_seconds, guest.boot_seconds))
+        memory = f", {guest.memory.rss / 1e6:.0f} MB" if guest.memory else ""
+        return f"booted a guest under Xen {self.xen}: {guest.name}, {seconds:.0f} s{memory} ({guest.sign})"
+
+    def table(self, fails: Mapping[str, str]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """Return the columns and the rows of a table of the guests; times in seconds, memory in MB."""
+        columns = ("guest", "created", "booted", "device model", "result")
+        rows: list[tuple[str, ...]] = []
+        for guest in self.guests:
+            if guest.name in fails and _as_wanted(guest, fails):
+                result = f"fails as it should: {guest.reason}"
+            else:
+                result = guest.sign if guest.booted else guest.reason
+            memory = f"{guest.memory.rss / 1e6:.1f} MB" if guest.memory else "-"
+            rows.append((guest.name, _seconds(guest.create_seconds), _seconds(guest.boot_seconds), memory, result))
+        return columns, rows
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as JSON values."""
+        return {
+            "xen": self.xen,
+            "host_seconds": self.host_seconds,
+            "booted": self.ok,
+            "guests": [guest.as_dict() for guest in self.guests],
+            "logs": str(self.run),
+        }
+
+
+def _as_wanted(guest: GuestResult, fails: Mapping[str, str]) -> bool:
+    if guest.name in fails:
+        return not guest.booted and re.search(fails[guest.name], guest.reason) is not None
+    return guest.booted
+
+
+def _seconds(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds:.1f} s"
