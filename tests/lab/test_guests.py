@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,19 @@ PALETTE = {
     (255, 255, 255),
 }
 
+# Left to `xenqemu lab cases` and XENQEMU_TEST_ALL_CASES=1: what test_matrix.py and test_boot.py see as well, and two
+# whose firmware or driver waits for minutes under emulation.
+ELSEWHERE = {"boot-sector", "linux-emulated", "no-disk", "damaged-disk", "not-a-kernel", "ahci", "linux-e1000"}
+
 
 def no_base() -> LabBase:
     raise AssertionError("a boot sector needs no base")
 
 
 def test_every_guest_boots_or_fails_as_it_should(xenqemu: Run, device_model: Path) -> None:
-    cases = load_cases()
+    thorough = bool(os.environ.get("XENQEMU_TEST_ALL_CASES"))
+    assert {case.name for case in load_cases()} >= ELSEWHERE
+    cases = [case for case in load_cases() if thorough or case.name not in ELSEWHERE]
     names = [case.name for case in cases]
     done = xenqemu("lab", "cases", *names, "--dm", device_model, "--json", exit_code=None)
     report: dict[str, Any] = json.loads(done.stdout)
