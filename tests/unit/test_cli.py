@@ -390,8 +390,11 @@ def test_the_traceback_of_a_bug_is_there_for_the_asking(
     assert caught.value.code == 1
 
 
+COMMAND = [sys.executable, "-c", "from xenqemu.cli.main import main; main()"]
+
+
 def test_a_reader_that_goes_away_is_no_error(project: Path) -> None:
-    command = [sys.executable, "-c", "from xenqemu.cli.main import main; main()", "profile", "show", "hvm"]
+    command = [*COMMAND, "profile", "show", "hvm"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.close()
@@ -407,6 +410,23 @@ def test_a_reader_of_messages_that_goes_away_stops_nothing() -> None:
     done = subprocess.run([sys.executable, "-c", program], stderr=write, stdout=subprocess.PIPE, text=True, check=False)
     os.close(write)
     assert done.stdout == "done\n"
+
+
+@pytest.mark.parametrize("redirection", [">/dev/full", ">&-", "2>&-"])
+def test_an_output_that_cannot_be_written_is_no_bug(project: Path, redirection: str) -> None:
+    script = f'exec "$@" {redirection}'
+    argv = ["bash", "-c", script, "bash", *COMMAND, "--state-dir", str(project / "state"), "config", "show", "--json"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == (5 if "full" in redirection else 0)
+    assert "bug" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_current_folder_that_is_gone_is_told(tmp_path: Path) -> None:
+    argv = ["bash", "-c", 'cd "$0" && rmdir "$0" && exec "$@"', str(tmp_path), *COMMAND, "config", "show"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "the current folder was removed" in done.stderr
 
 
 def test_quiet_and_verbose_and_a_terminal(

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import traceback
+from pathlib import Path
 from types import FrameType
 
 import click
@@ -71,6 +72,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
+    for name in ("stdout", "stderr"):  # closed by the caller: Python has None for them
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 (for as long as the process lives)
     try:
         result = cli.main(arguments, prog_name="xenqemu", standalone_mode=False)
         sys.stdout.flush()
@@ -88,7 +92,7 @@ def _run(arguments: list[str]) -> int:
         return EXIT_OK
     except OSError as error:
         if is_disk_full(error):
-            where = error.filename or "the file system of the state directory"
+            where = error.filename or "in the state directory, or where the output goes"
             full = MissingError(f"no space left: {where}", "free some, or choose another place with --state-dir")
             return _fail(arguments, full.exit_code, full.message, full.hint)
         return _bug(arguments, error)
@@ -110,10 +114,15 @@ def _bug(arguments: list[str], error: Exception) -> int:
 
 
 def _fail(arguments: list[str], code: int, message: str, hint: str) -> int:
-    with contextlib.suppress(BrokenPipeError):
+    with contextlib.suppress(OSError):  # nobody reads, or the disk is full: the exit code tells all the same
         sys.stderr.write(f"xenqemu: {message}\n")
         if hint:
             sys.stderr.write(f"  {hint}\n")
     if "--json" in arguments:
-        sys.stdout.write(json.dumps({"error": {"exit_code": code, "message": message, "hint": hint}}) + "\n")
+        text = json.dumps({"error": {"exit_code": code, "message": message, "hint": hint}}) + "\n"
+        try:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        except OSError:  # Python would try once more on exit, and complain
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return code

@@ -117,7 +117,7 @@ def resolve(
 
         user = user_config_path("xenqemu")
     found = {setting.name: Resolved(setting, setting.default, "default") for setting in SETTINGS}
-    for folder in (user, project or Path.cwd()):
+    for folder in (user, project or _current_folder()):
         found.update(_from_file(folder / FILE_NAME))
     for setting in SETTINGS:
         text = environment.get(setting.variable)
@@ -127,6 +127,13 @@ def resolve(
         if option is not None and option != "":
             found[setting.name] = Resolved(setting, option, f"--{setting.name}")
     return Settings(found)
+
+
+def _current_folder() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError as error:
+        raise UsageError("the current folder was removed", "go to one that exists") from error
 
 
 def _from_file(path: Path) -> dict[str, Resolved]:
