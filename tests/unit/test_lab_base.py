@@ -19,7 +19,7 @@ from tests.unit.keys import Signer, signer
 from tests.unit.read_cpio import Read, read_archive
 from xenqemu.archive.mirrors import machine_archive
 from xenqemu.errors import LabError, MissingError, UsageError
-from xenqemu.lab.base import describe, prepare
+from xenqemu.lab.base import describe, prepare, stale_bases
 from xenqemu.lab.bzimage import elf_inside
 from xenqemu.lab.kmod import dependencies, load_order, module_name, uncompressed
 from xenqemu.lab.recipe import DOM0_FOLDER, Recipe, default_series, known_series, load_recipe
@@ -194,6 +194,22 @@ def test_a_base_that_is_damaged_is_made_again(
     (first.base.parent / "base.json").write_text("{")
     assert prepare("4.17", state, quiet_ui) == first
     assert not list(state.root.glob("tmp/lab-*"))
+
+
+def test_bases_that_are_out_of_date(
+    remote: FakeArchive, recipe: Recipe, state: StateDir, quiet_ui: QuietUi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert stale_bases(state) == ()
+    first = prepare("4.17", state, quiet_ui)
+    assert stale_bases(state) == ()
+    (state.root / "lab" / "runs").mkdir()
+    remote.add_binary("bookworm", "libs", "2", {f"{LIBRARIES}/libc.so.6": b"newer"})
+    remote.publish()
+    prepare("4.17", state, quiet_ui, refresh=True)
+    assert stale_bases(state) == (first.base.parent,)
+    assert [path.name for path in state.apt.glob("*/cache/archives/libs_*")] == ["libs_2_amd64.deb"]
+    monkeypatch.setattr("xenqemu.lab.base.load_recipe", lambda _: replace(recipe, digest="another"))
+    assert len(stale_bases(state)) == 2
 
 
 @pytest.fixture

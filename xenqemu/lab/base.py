@@ -17,7 +17,7 @@ from xenqemu.lab.cpio import Entry, link, regular, write_archive
 from xenqemu.lab.kmod import Module, dependencies, load_order, module_name
 from xenqemu.lab.model import DOM0_FIRMWARE, LabBase
 from xenqemu.lab.packages import Closure, Unpacked, fetch_closure, merged, unpack
-from xenqemu.lab.recipe import DOM0_FOLDER, Recipe, load_recipe
+from xenqemu.lab.recipe import DOM0_FOLDER, Recipe, known_series, load_recipe
 from xenqemu.state import StateDir, publish, write_atomic
 from xenqemu.ui import Ui
 
@@ -39,7 +39,7 @@ def prepare(xen: str, state: StateDir, ui: Ui, *, refresh: bool = False) -> LabB
     is no package archive or what it should have, `LabError` when the packages do not fit together.
     """
     recipe = load_recipe(xen)
-    memo = hashlib.sha256(f"{recipe.series} {recipe.digest}".encode()).hexdigest()[:16]
+    memo = _memo(recipe)
     known = None if refresh else _recall(memo, state)
     if known is not None:
         return known
@@ -50,6 +50,17 @@ def prepare(xen: str, state: StateDir, ui: Ui, *, refresh: bool = False) -> LabB
                 known = _make(recipe, state, ui, refresh=refresh)
             state.remember("lab", memo, {"key": known.key})
     return known
+
+
+def stale_bases(state: StateDir) -> tuple[Path, ...]:
+    """Return the folders of bases that nothing leads to any more: of older packages or of an older recipe."""
+    memos = [state.recall("lab", _memo(load_recipe(series))) or {} for series in known_series()]
+    current = {memo.get("key") for memo in memos}
+    return tuple(path.parent for path in sorted(_bases(state).glob(f"*/{_FACTS}")) if path.parent.name not in current)
+
+
+def _memo(recipe: Recipe) -> str:
+    return hashlib.sha256(f"{recipe.series} {recipe.digest}".encode()).hexdigest()[:16]
 
 
 def _recall(memo: str, state: StateDir) -> LabBase | None:
@@ -101,6 +112,9 @@ def _make(recipe: Recipe, state: StateDir, ui: Ui, *, refresh: bool) -> LabBase:
         if (_bases(state) / key).exists():  # damaged, or it would have been taken
             (_bases(state) / key).rename(scratch / "damaged")
         publish(made, _bases(state) / key)
+    for package in closure.ours.glob("*.deb"):
+        if package not in closure.files.values():  # of an older version
+            package.unlink(missing_ok=True)
     base = _load(_bases(state) / key)
     if base is None:
         raise LabError(f"the base {key} vanished while it was made", "run `xenqemu lab prepare` again")
