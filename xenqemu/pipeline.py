@@ -1,16 +1,14 @@
-"""The way through the house: each stage's result handed to the next. No other module knows more than one stage."""
+"""The way through the house up to a device model: each stage's result handed to the next.
+
+`boot_pipeline` is the rest of the way; no other module knows more than one stage.
+"""
 
 from __future__ import annotations
 
-import re
 import shlex
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import cache
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from xenqemu.build.model import Artifact, BuildInput, BuildOptions, PatchRecord
 from xenqemu.errors import UsageError
@@ -26,16 +24,6 @@ from xenqemu.state import StateDir, why_not_writable
 from xenqemu.target.profile import Profile, load_profile
 from xenqemu.target.tree import TargetTree, add_target
 from xenqemu.ui import Ui
-
-if TYPE_CHECKING:
-    from xenqemu.lab.cases import Case
-    from xenqemu.lab.host import Host
-    from xenqemu.lab.model import LabBase
-    from xenqemu.lab.run import Booted, Order
-    from xenqemu.vm.xlcfg import XlConfig
-
-# A guest that boots under software emulation and writes a lot on its serial port takes minutes.
-_BOOT_SECONDS = 180.0
 
 
 @dataclass(frozen=True)
@@ -224,171 +212,6 @@ def describe_plan(plan: BuildPlan, state: StateDir) -> Mapping[str, object]:
         "xen": {"version": str(plan.inputs.xen.version), "origin": plan.inputs.xen.origin},
         "configure": shlex.join(configure_command(plan.inputs, plan.request.options, plan.key, state)),
     }
-
-
-@dataclass(frozen=True)
-class BootRequest:
-    """Which guests to boot with what: `device_model` None is what each config names, or else the newest that was built.
-
-    `xen` None is the one that the device model is linked against; `timeout` is in seconds for each guest. `heard` is
-    called with what a guest writes as it comes. Guests are left running where `keep` says so, and may write to their
-    disks where `writable` does.
-    """
-
-    device_model: Path | None = None
-    xen: str | None = None
-    timeout: float | None = None
-    expect: str = ""
-    screenshot: Path | None = None
-    writable: bool = False
-    keep: bool = False
-    heard: Callable[[str], None] | None = None
-
-
-@contextmanager
-def boot_configs(configs: Sequence[Path], request: BootRequest, state: StateDir, ui: Ui) -> Iterator[Booted]:
-    """Boot each xl.cfg of `configs` as it stands, and enter what came of it; the virtual host ends with the context.
-
-    Raises `VmConfigError` for a file that is no xl.cfg, `UsageError` and `MissingError` when there is no device model,
-    and what starting a host raises (see `xenqemu.lab.run.carry_out`).
-    """
-    from xenqemu.lab import run
-    from xenqemu.lab.base import prepare
-    from xenqemu.lab.runs import run_folder
-    from xenqemu.lab.staging import read_config
-
-    if request.screenshot is not None and len(configs) > 1:
-        raise UsageError("--screenshot takes a picture of one guest", "name one config")
-    try:
-        re.compile(request.expect)
-    except re.error as error:
-        raise UsageError(
-            f"--expect {request.expect!r} is no regular expression: {error}", "quote it with a \\"
-        ) from error
-    orders = tuple(_order(read_config(path), request, Path.cwd(), state) for path in configs)
-    planned = run.plan(orders)
-    models = [one.guest.device_model for one in planned if one.guest and one.guest.device_model]
-    with run_folder(state) as folder:
-        xen = run.choose_xen(request.xen, models, ui)
-        with run.carry_out(planned, lambda: prepare(xen, state, ui), folder, ui) as booted:
-            yield booted
-
-
-@contextmanager
-def boot_cases(cases: Sequence[Case], request: BootRequest, state: StateDir, ui: Ui) -> Iterator[Booted]:
-    """Boot the lab's own `cases`, each judged by its own sign; see `boot_configs`."""
-    from xenqemu.lab import run
-    from xenqemu.lab.base import prepare
-    from xenqemu.lab.cases import build_case
-    from xenqemu.lab.device_model import inspect_device_model
-    from xenqemu.lab.runs import run_folder
-    from xenqemu.lab.staging import read_config
-    from xenqemu.vm.binary import choose_binary
-
-    model = Path.cwd() / request.device_model if request.device_model else choose_binary(state).path
-    xen = run.choose_xen(request.xen, [inspect_device_model(model)], ui)
-    with run_folder(state) as folder:
-        base = cache(lambda: prepare(xen, state, ui))
-        orders = []
-        for case in _suited(cases, xen, model, state, ui):
-            place = folder / case.name
-            place.mkdir()
-            config = read_config(build_case(case, base, place))
-            wanted = replace(
-                request,
-                device_model=model,
-                expect=case.expect if case.boots else "",
-                timeout=request.timeout or case.timeout,
-            )
-            order = _order(config, wanted, place, state)
-            orders.append(replace(order, wish=replace(order.wish, checks=case.checks)))
-        with run.carry_out(run.plan(orders), base, folder, ui) as booted:
-            yield booted
-
-
-def save_cases(cases: Sequence[Case], folder: Path, xen: str | None, state: StateDir, ui: Ui) -> tuple[Path, ...]:
-    """Write the xl.cfg of each of `cases` and its files into a folder of its own below `folder`; return the xl.cfgs.
-
-    A Linux guest's kernel is that of the lab's `xen` (None: the default), and copied, so that the folder is all that
-    another machine needs. Raises `UsageError` when `folder` cannot be written, and what `build_case` raises.
-    """
-    from xenqemu.lab.base import prepare
-    from xenqemu.lab.cases import build_case
-    from xenqemu.lab.recipe import default_series
-
-    def base() -> LabBase:
-        prepared = prepare(xen or default_series(), state, ui)
-        return replace(prepared, kernel=Path(shutil.copy(prepared.kernel, place / "vmlinuz")))
-
-    paths = []
-    for case in cases:
-        place = folder.absolute() / case.name
-        reason = why_not_writable(place)
-        if reason:
-            raise UsageError(f"nothing can be saved in {place}: {reason}", "name another place for it")
-        place.mkdir(parents=True, exist_ok=True)
-        paths.append(build_case(case, base, place))
-    return tuple(paths)
-
-
-@contextmanager
-def open_host(xen: str | None, device_model: Path | None, state: StateDir, ui: Ui) -> Iterator[Host]:
-    """Enter a virtual host without guests; `device_model` is there at its own path, and as the toolstack's own.
-
-    `xen` None is the one that it is linked against. Raises `LabError` for a device model that cannot run, and what
-    preparing and starting a host raise.
-    """
-    from xenqemu.lab import run
-    from xenqemu.lab.base import prepare
-    from xenqemu.lab.device_model import inspect_device_model, overlay_of
-    from xenqemu.lab.host import start_host
-    from xenqemu.lab.model import DOM0_DEVICE_MODEL
-    from xenqemu.lab.runs import run_folder
-
-    models = [inspect_device_model(Path.cwd() / device_model)] if device_model else []
-    base = prepare(run.choose_xen(xen, models, ui), state, ui)
-    overlay = [file for model in models for file in overlay_of(model, (str(model.path), DOM0_DEVICE_MODEL))]
-    options = run.host_options((), overlay, together=False)
-    with run_folder(state) as folder, start_host(base, overlay, (), options, folder, ui) as host:
-        yield host
-
-
-def _suited(cases: Sequence[Case], xen: str, model: Path, state: StateDir, ui: Ui) -> Iterator[Case]:
-    """Yield the cases that this Xen and this device model are new enough for; the others are told."""
-    from packaging.version import Version
-
-    from xenqemu.vm.device_model import Interview
-
-    for case in cases:
-        if case.xen and case.xen > Version(xen.removeprefix("distro:")):
-            ui.note(f"{case.name} is left out: it needs Xen {case.xen}")
-        elif case.qemu and case.qemu > Version(Interview(model, state).model().version or "0"):
-            ui.note(f"{case.name} is left out: it needs QEMU {case.qemu}")
-        else:
-            yield case
-
-
-def _order(config: XlConfig, request: BootRequest, folder: Path, state: StateDir) -> Order:
-    from xenqemu.lab.boot import Wish
-    from xenqemu.lab.run import Order
-    from xenqemu.lab.staging import StageOptions
-    from xenqemu.vm.binary import choose_binary
-
-    options = StageOptions(
-        folder=folder,
-        device_model=request.device_model and Path.cwd() / request.device_model,
-        newest=lambda: choose_binary(state).path,
-        writable=request.writable,
-        screenshot=request.screenshot is not None,
-    )
-    wish = Wish(
-        timeout=request.timeout or _BOOT_SECONDS,
-        expect=request.expect,
-        screenshot=request.screenshot,
-        heard=request.heard,
-        ephemeral=not request.keep,
-    )
-    return Order(config, options, wish)
 
 
 def _obtain(qemu: QemuSource, state: StateDir, ui: Ui) -> QemuTree:

@@ -166,7 +166,7 @@ def test_the_shell_command(host: FakeHost, tmp_path: Path, monkeypatch: pytest.M
         asked.append(text)
         return Completed(b"", b"", next(ends))
 
-    monkeypatch.setattr("xenqemu.pipeline.open_host", open_host)
+    monkeypatch.setattr("xenqemu.boot_pipeline.open_host", open_host)
     monkeypatch.setattr("xenqemu.lab.shell.run_script", script)
     argv = ["--state-dir", str(tmp_path), "lab", "shell", "--xen", "4.20"]
     # Neither is a terminal here, so that what comes on standard input is run.

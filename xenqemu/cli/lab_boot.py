@@ -47,7 +47,7 @@ def _boot_options(function: F) -> F:
 @_boot_options
 def boot(configs: tuple[Path, ...], as_json: bool, show_console: bool, keep: bool, **options: Any) -> int:
     """Boot each xl.cfg in a virtual Xen host, and say by what sign it has booted or why it has not."""
-    from xenqemu.pipeline import BootRequest, boot_configs
+    from xenqemu.boot_pipeline import BootRequest, boot_configs
 
     context = session()
     request = BootRequest(heard=_console if show_console else None, keep=keep, **options)
@@ -72,8 +72,8 @@ def cases(
     **options: Any,
 ) -> int:
     """Boot the lab's own guests, all that are meant to boot or those called NAME."""
+    from xenqemu.boot_pipeline import BootRequest, boot_cases, save_cases
     from xenqemu.lab.cases import find_case, load_cases
-    from xenqemu.pipeline import BootRequest, boot_cases, save_cases
 
     chosen = tuple(map(find_case, names)) or tuple(case for case in load_cases() if case.boots or list_only)
     if list_only:

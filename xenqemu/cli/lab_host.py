@@ -46,8 +46,8 @@ def shell(xen: str | None, device_model: Path | None) -> int:
 
     Without a terminal the commands on standard input are run instead.
     """
+    from xenqemu.boot_pipeline import open_host
     from xenqemu.lab.shell import attach_terminal, run_script
-    from xenqemu.pipeline import open_host
 
     script = None if sys.stdin.isatty() and sys.stdout.isatty() else sys.stdin.buffer.read()
     context = session()
