@@ -110,7 +110,7 @@ def test_dom0_answers_and_a_panic_is_told(base: LabBase, host: Host, disk: Path,
     wait_until_gone(tmp_path)
 
 
-def test_a_xen_that_cannot_boot(base: LabBase, tmp_path: Path) -> None:
+def test_a_dom0_that_cannot_boot(base: LabBase, tmp_path: Path) -> None:
     options = HostOptions(extra_dom0_arguments=("rdinit=/nothing", "root=/dev/none"), boot_timeout=120)
     with (
         pytest.raises(HostError, match="dom0's kernel panicked"),
