@@ -81,6 +81,18 @@ def test_programs_in_dom0(host: Host) -> None:
     assert host.run(("sh", "-c", "kill -9 $$")).code == 128 + 9
 
 
+def test_words_that_are_no_text_reach_a_program_of_dom0(
+    host: Host, emulator: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    emulator.setattr("xenqemu.lab.host._SHELL", ("bash", "-c"))  # not every sh reads $'' as busybox's does
+    words = ["it's \\ \udcff$x", "\n", "", "a\udc80\n\n"]
+    done = host.run(("printf", r"%s\0", *words))
+    assert done.stdout == b"".join(os.fsencode(word) + b"\0" for word in words)
+    path = tmp_path / "\udcff"
+    path.write_bytes(b"x")
+    assert host.run(("cat", str(path))).stdout == b"x"
+
+
 def test_a_program_that_takes_too_long_is_killed(host: Host) -> None:
     with pytest.raises(HostError, match=r"`sleep 60` did not end in dom0 within 0 s"):
         host.run(("sleep", "60"), timeout=0.1)
@@ -137,6 +149,9 @@ def test_the_overlay_comes_after_the_base(
         OverlayFile("/bin/tool", tmp_path / "script", 0o755),
         OverlayFile("/var/run/note", b"n"),
         OverlayFile("/a/link", link="/bin/tool"),
+        OverlayFile("/a/b/../../c/d/../e", b"climbs"),
+        OverlayFile("/lib/x/../y", b"library"),
+        OverlayFile("/lib/../z", b"z"),
     ]
     options = HostOptions(extra_modules=("nbd", "ext4"))
     with pytest.raises(HostError), start_host(base, overlay, [], options, run_dir, QuietUi()):
@@ -147,6 +162,11 @@ def test_the_overlay_comes_after_the_base(
     assert "bin" not in entries  # an entry of a folder would replace dom0's link
     assert entries["run/note"].content == b"n"
     assert entries["a/link"].content == b"/bin/tool"
+    # As the kernel follows `..`: through folders that are there.
+    assert entries["c/e"].content == b"climbs"
+    assert {"a/b", "c/d", "usr/lib/x"} <= entries.keys()
+    assert entries["usr/lib/y"].content == b"library"
+    assert "lib" not in entries
     assert entries["etc/xenqemu/modules"].content == b"nbd\next4\n"
 
 

@@ -11,7 +11,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from xenqemu.errors import LabError, MissingError, is_disk_full
@@ -105,6 +105,8 @@ class Host:
 
     def start(self, argv: Sequence[str], *, stdin: bytes = b"") -> Job:
         """Start `argv` in dom0 and return at once. Raises `FileNotFoundError` when there is no such program."""
+        if any(not _is_text(word) for word in argv):
+            argv = (*_SHELL, f"exec {' '.join(map(_spelt, argv))}")
         given: dict[str, Any] = {"input_data": base64.b64encode(stdin).decode()} if stdin else {}
         try:
             answer = self.ask("guest-exec", path=argv[0], arg=list(argv[1:]), capture_output=True, **given)
@@ -291,9 +293,10 @@ def _stage(recipe: Recipe, base: LabBase, overlay: Sequence[OverlayFile], option
         (run_dir / name).unlink(missing_ok=True)
         (run_dir / name).symlink_to(target.absolute())
     modules = "".join(f"{name}\n" for name in options.extra_modules)
-    files = {
-        recipe.place(file.path): file for file in (*overlay, OverlayFile("/etc/xenqemu/modules", modules.encode()))
-    }
+    overlay = (*overlay, OverlayFile("/etc/xenqemu/modules", modules.encode()))
+    # The path of a file is resolved in dom0 as it was written: the folders that it climbs out of have to exist.
+    climbed = {recipe.place(f"{folder}/.").removesuffix("/.") for file in overlay for folder in _climbed(file.path)}
+    files = {recipe.place(os.path.normpath(file.path)): file for file in overlay}
     initrd = run_dir / "initrd"
     with initrd.open("wb") as sink, base.base.open("rb") as source:
         size = base.base.stat().st_size
@@ -302,11 +305,22 @@ def _stage(recipe: Recipe, base: LabBase, overlay: Sequence[OverlayFile], option
         cpio.write_archive(
             sink,
             (
-                cpio.link(path, file.link) if file.link else cpio.regular(path, file.content, file.mode)
-                for path, file in files.items()
+                *map(cpio.directory, sorted(climbed)),
+                *(
+                    cpio.link(path, file.link) if file.link else cpio.regular(path, file.content, file.mode)
+                    for path, file in files.items()
+                ),
             ),
         )
     return initrd
+
+
+def _climbed(path: str) -> Iterator[str]:
+    """Yield the folders that `..` in `path` leaves."""
+    parts = PurePosixPath(path).parts
+    for number, part in enumerate(parts):
+        if part == "..":
+            yield os.path.normpath(PurePosixPath(*parts[:number]))
 
 
 def _spawn(
@@ -342,6 +356,16 @@ def _spawn(
             start_new_session=True,  # a Ctrl-C is for us to handle
         )
     return process, ours
+
+
+def _is_text(word: str) -> bool:
+    """Whether the agent's JSON can have `word`: bytes that are no UTF-8 (surrogates) it refuses."""
+    return not any("\ud800" <= char <= "\udfff" for char in word)
+
+
+def _spelt(word: str) -> str:
+    """Return `word` for busybox's shell, byte by byte."""
+    return "$'" + "".join(f"\\{byte:03o}" for byte in os.fsencode(word)) + "'"
 
 
 def _socket_name(number: int) -> str:
