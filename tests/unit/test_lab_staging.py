@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import os
+import stat
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -169,6 +171,15 @@ def test_an_image_that_was_cut_off_is_told(tmp_path: Path, stage: Stage) -> None
             stage(text)
 
 
+def test_an_image_on_a_block_device_is_not_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.qcow2"
+    path.write_bytes(to_qcow2(bytes(4096)))
+    status = list(path.stat())
+    status[stat.ST_SIZE] = 0  # as of a device
+    monkeypatch.setattr(Path, "stat", lambda _: os.stat_result(status))
+    assert not is_cut_off(path)
+
+
 def test_one_file_is_one_disk(tmp_path: Path, stage: Stage) -> None:
     (tmp_path / "a.img").write_bytes(b"x")
     (tmp_path / "link.img").symlink_to("a.img")
@@ -273,8 +284,17 @@ def test_other_kinds_of_configs_are_refused(tmp_path: Path) -> None:
     assert "domxml-to-native" in why(b"<domain type='xen'/>")
     assert "Python" in why(b"import os\nname = 'x'\n")
     assert "x:3:" in why(b"name='x'\ndisk = [\n")
-    with pytest.raises(VmConfigError, match="cannot be read"):
+    with pytest.raises(VmConfigError, match="nowhere: No such file"):
         read_config(tmp_path / "nowhere")
+    with pytest.raises(VmConfigError, match="no regular file"):
+        read_config(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["disk=['vdev=hda,target=pipe']", "kernel='pipe'", "ramdisk='pipe'", "PIPE"])
+def test_a_named_pipe_is_not_waited_for(tmp_path: Path, stage: Stage, text: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises((LabError, VmConfigError), match=r"pipe: (it is a pipe|no regular file)"):
+        read_config(tmp_path / "pipe") if text == "PIPE" else stage(f"name='g'\ntype='hvm'\n{text}\n")
 
 
 def test_kernels(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -38,8 +39,9 @@ def is_cut_off(path: Path) -> bool:
 
     QEMU opens such an image and reads zeros, so that its guest finds an empty disk. Raises `OSError`.
     """
-    size = path.stat().st_size
     with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)  # what stat() says of a block device is 0
+        file.seek(0)
         header = file.read(_HEADER.size)
         if len(header) < _HEADER.size or not header.startswith(_QCOW2):
             return False

@@ -6,6 +6,9 @@ there is changed in the copy alone, and each change is told.
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -15,10 +18,12 @@ from xenqemu.lab.device_model import DeviceModel, inspect_device_model, overlay_
 from xenqemu.lab.images import backing_file, is_cut_off, is_kernel
 from xenqemu.lab.model import HostDisk, OverlayFile
 from xenqemu.vm.disk import Disk, choose_backend, parse_disk
-from xenqemu.vm.guest import GuestView, view_xl
+from xenqemu.vm.guest import GuestView, parse_xl, view_xl
 from xenqemu.vm.libvirt import is_xml
 from xenqemu.vm.model import QEMU_XEN
-from xenqemu.vm.xlcfg import XlConfig, edit, is_python, parse
+from xenqemu.vm.replace import read_config as read_file
+from xenqemu.vm.replace import resolve
+from xenqemu.vm.xlcfg import XlConfig, edit, parse
 from xenqemu.vm.xlcfg.lexis import quote
 
 # Folders that dom0 mounts something on while it starts: nothing from its archive of files is seen in them.
@@ -101,19 +106,13 @@ def read_config(path: Path) -> XlConfig:
 
     Raises `VmConfigError` for a file that cannot be read, that xl would refuse, or that is another toolstack's.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise VmConfigError(f"{path} cannot be read: {error.strerror}", "name an xl.cfg file") from error
+    data = read_file(resolve(path)).content
     if is_xml(data):
         raise VmConfigError(
             f"{path} is libvirt XML, and the lab's toolstack is xl",
             "`virsh domxml-to-native xen-xl` makes an xl.cfg of it",
         )
-    python = is_python(data)
-    if python:
-        raise VmConfigError(f"{path} is a Python file of the xm toolstack ({python})", "write it as an xl.cfg")
-    return parse(data, str(path))
+    return parse_xl(data, str(path))
 
 
 def stage_guest(config: XlConfig, options: StageOptions) -> StagedGuest:
@@ -181,8 +180,7 @@ def _files(view: GuestView, stage: _Stage) -> None:
         if wanted.key == "disk":
             continue
         try:
-            with wanted.path.open("rb"):
-                pass
+            _open(wanted.path, stat.S_ISREG)
             kernel = wanted.key not in _KERNELS or is_kernel(wanted.path)
         except OSError as error:
             raise LabError(
@@ -222,8 +220,7 @@ def _stage_disk(disk: Disk, view: GuestView, options: StageOptions, stage: _Stag
 def _pass_in(path: str, file: Path, writable: bool, vdev: str, stage: _Stage, *, depth: int) -> None:
     """Make `file`, and what it is a layer upon, disks of the host; dom0 finds it at `path`."""
     try:
-        with file.open("rb"):
-            pass
+        _open(file, lambda mode: stat.S_ISREG(mode) or stat.S_ISBLK(mode))
         backing, cut_off = backing_file(file), is_cut_off(file)
     except OSError as error:
         raise LabError(f"disk {vdev}: {file}: {error.strerror}", "correct the path in the config") from error
@@ -237,6 +234,16 @@ def _pass_in(path: str, file: Path, writable: bool, vdev: str, stage: _Stage, *,
         return
     below = Path(path).parent / backing
     _pass_in(str(below), below, False, vdev, stage, depth=depth + 1)
+
+
+def _open(file: Path, suits: Callable[[int], bool]) -> None:
+    """Raise the `OSError` that keeps `file` from being read; a named pipe would hold us up, a device has no end."""
+    mode = file.stat().st_mode
+    if not suits(mode):
+        number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+        raise OSError(number, os.strerror(number) if stat.S_ISDIR(mode) else "it is a pipe, a socket or a device")
+    with file.open("rb"):
+        pass
 
 
 def _with_disks(config: XlConfig, specs: Sequence[str]) -> bytes:
