@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -44,6 +45,21 @@ class BootRequest:
     keep: bool = False
     heard: Callable[[str], None] | None = None
 
+    def check(self) -> None:
+        """Raise `UsageError` for what can be known before anything starts to be impossible."""
+        try:
+            re.compile(self.expect)
+        except re.error as error:
+            raise UsageError(
+                f"--expect {self.expect!r} is no regular expression: {error}", "quote it with a \\"
+            ) from error
+        if self.timeout is not None and not math.isfinite(self.timeout):
+            raise UsageError(f"--timeout {self.timeout} is no time", "name it in seconds")
+        folder = self.screenshot.parent if self.screenshot else Path()
+        reason = why_not_writable(folder) if folder.exists() else "there is no such folder"
+        if reason:
+            raise UsageError(f"--screenshot {self.screenshot}: {reason}", "name a file in a folder that exists")
+
 
 @contextmanager
 def boot_configs(configs: Sequence[Path], request: BootRequest, state: StateDir, ui: Ui) -> Iterator[Booted]:
@@ -57,14 +73,9 @@ def boot_configs(configs: Sequence[Path], request: BootRequest, state: StateDir,
     from xenqemu.lab.runs import run_folder
     from xenqemu.lab.staging import read_config
 
-    if request.screenshot is not None and len(configs) > 1:
+    if len(configs) > 1 and request.screenshot is not None:
         raise UsageError("--screenshot takes a picture of one guest", "name one config")
-    try:
-        re.compile(request.expect)
-    except re.error as error:
-        raise UsageError(
-            f"--expect {request.expect!r} is no regular expression: {error}", "quote it with a \\"
-        ) from error
+    request.check()
     orders = tuple(_order(read_config(path), request, Path.cwd(), state) for path in configs)
     planned = run.plan(orders)
     models = [one.guest.device_model for one in planned if one.guest and one.guest.device_model]
@@ -85,6 +96,7 @@ def boot_cases(cases: Sequence[Case], request: BootRequest, state: StateDir, ui:
     from xenqemu.lab.staging import read_config
     from xenqemu.vm.binary import choose_binary
 
+    request.check()
     model = Path.cwd() / request.device_model if request.device_model else choose_binary(state).path
     xen = run.choose_xen(request.xen, [inspect_device_model(model)], ui)
     with run_folder(state) as folder:
@@ -141,10 +153,12 @@ def open_host(xen: str | None, device_model: Path | None, state: StateDir, ui: U
     from xenqemu.lab import run
     from xenqemu.lab.base import prepare
     from xenqemu.lab.device_model import inspect_device_model, overlay_of
+    from xenqemu.lab.emulator import find_emulator
     from xenqemu.lab.host import start_host
     from xenqemu.lab.model import DOM0_DEVICE_MODEL
     from xenqemu.lab.runs import run_folder
 
+    find_emulator()
     models = [inspect_device_model(Path.cwd() / device_model)] if device_model else []
     base = prepare(run.choose_xen(xen, models, ui), state, ui)
     overlay = [file for model in models for file in overlay_of(model, (str(model.path), DOM0_DEVICE_MODEL))]

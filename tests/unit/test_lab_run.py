@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
+import click
 import pytest
 from click.testing import CliRunner
 from packaging.version import Version
@@ -65,6 +66,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHost:
         yield host
 
     monkeypatch.setattr(run, "start_host", start)
+    monkeypatch.setattr(run, "find_emulator", str)
     monkeypatch.setattr(boot, "_POLL", 0.001)
     monkeypatch.setattr(boot, "_OPEN_SECONDS", 0.01)
     return host
@@ -122,6 +124,7 @@ def test_a_host_that_does_not_come_up(order: MakeOrder, tmp_path: Path, monkeypa
         yield
 
     monkeypatch.setattr(run, "start_host", start)
+    monkeypatch.setattr(run, "find_emulator", str)
     with pytest.raises(HostError, match="panicked"):
         boot_all([order()], tmp_path)
 
@@ -142,6 +145,16 @@ def test_the_size_of_the_host(order: MakeOrder, tmp_path: Path) -> None:
     huge = [one.guest for one in plan([order("c", "memory=99999999")]) if one.guest]
     with pytest.raises(MissingError, match="MiB"):
         host_options(huge, (), together=False)
+
+
+def test_what_the_machine_lacks_is_told_before_a_base_is_made(
+    order: MakeOrder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = Mock()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MissingError, match="qemu-system-x86_64"), carry_out(plan([order()]), base, tmp_path, QuietUi()):
+        pass
+    base.assert_not_called()
 
 
 def test_which_xen(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -234,6 +247,14 @@ def test_lab_boot_refuses_what_cannot_be_before_anything_starts(
         xenqemu("boot", "g.cfg", "--dm", "dm", "--expect", "(")
     with pytest.raises(UsageError, match="one guest"):
         xenqemu("boot", "g.cfg", "g.cfg", "--dm", "dm", "--screenshot", "x.png")
+    with pytest.raises(UsageError, match="no such folder"):
+        xenqemu("boot", "g.cfg", "--dm", "dm", "--screenshot", "none/x.png")
+    with pytest.raises(UsageError, match="no time"):
+        xenqemu("boot", "g.cfg", "--dm", "dm", "--timeout", "nan")
+    with pytest.raises(UsageError, match="no time"):
+        xenqemu("cases", "boot-sector", "--dm", "dm", "--timeout", "nan")
+    with pytest.raises(click.BadParameter, match="empty"):
+        xenqemu("boot", "", "--dm", "dm")
     assert host.given == []  # type: ignore[attr-defined]
 
 

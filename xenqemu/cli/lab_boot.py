@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from xenqemu.cli.common import json_option, print_json, print_table, session
+from xenqemu.cli.common import ConfigPath, json_option, print_json, print_table, session
 from xenqemu.errors import EXIT_LAB, EXIT_OK
 from xenqemu.ui import Ui
 
@@ -40,7 +40,7 @@ def _boot_options(function: F) -> F:
 
 
 @click.command("boot")
-@click.argument("configs", metavar="CONFIG...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("configs", metavar="CONFIG...", nargs=-1, required=True, type=ConfigPath())
 @click.option("--expect", metavar="REGEX", default="", help="What a guest has to write, as the only sign.")
 @click.option("--screenshot", metavar="FILE.png", type=click.Path(dir_okay=False, path_type=Path), help="A picture.")
 @click.option("--write", "writable", is_flag=True, help="Let guests write to their disks.  [writes are thrown away]")

@@ -13,6 +13,7 @@ from time import monotonic
 from xenqemu.errors import LabError, MissingError
 from xenqemu.lab.boot import Wish, boot_guest, furnish
 from xenqemu.lab.device_model import DeviceModel
+from xenqemu.lab.emulator import find_emulator
 from xenqemu.lab.host import Host, start_host
 from xenqemu.lab.model import HostError, HostOptions, LabBase, OverlayFile
 from xenqemu.lab.recipe import default_series, known_series, load_recipe
@@ -109,12 +110,14 @@ def carry_out(planned: Sequence[Planned], base: Callable[[], LabBase], run: Path
         report = Report("", None, tuple(one.result for one in planned if one.result is not None), run)
         yield Booted(_written(report), None)
         return
-    prepared = base()
     overlay = [file for guest in guests for file in guest.files]
     disks, numbers = shared_disks(guests)
     together = any(not one.order.wish.ephemeral for one in planned)
-    started = monotonic()
+    # What this machine lacks is told before half a minute goes into a base.
+    find_emulator()
     options = host_options(guests, overlay, together=together)
+    prepared = base()
+    started = monotonic()
     with start_host(prepared, overlay, disks, options, run, ui) as host:
         seconds = monotonic() - started
         furnish(host, guests, numbers)
