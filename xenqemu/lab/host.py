@@ -106,7 +106,7 @@ class Host:
     def start(self, argv: Sequence[str], *, stdin: bytes = b"") -> Job:
         """Start `argv` in dom0 and return at once. Raises `FileNotFoundError` when there is no such program."""
         if any(not _is_text(word) for word in argv):
-            argv = (*_SHELL, f"exec {' '.join(map(_spelt, argv))}")
+            argv = ("bash", "-c", f"exec {' '.join(map(_spelt, argv))}")
         given: dict[str, Any] = {"input_data": base64.b64encode(stdin).decode()} if stdin else {}
         try:
             answer = self.ask("guest-exec", path=argv[0], arg=list(argv[1:]), capture_output=True, **given)
@@ -364,7 +364,7 @@ def _is_text(word: str) -> bool:
 
 
 def _spelt(word: str) -> str:
-    """Return `word` for busybox's shell, byte by byte."""
+    """Return `word` for bash, byte by byte; busybox's shell would run its own `env`, whatever the PATH."""
     return "$'" + "".join(f"\\{byte:03o}" for byte in os.fsencode(word)) + "'"
 
 
