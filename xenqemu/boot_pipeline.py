@@ -167,6 +167,17 @@ def open_host(xen: str | None, device_model: Path | None, state: StateDir, ui: U
         yield host
 
 
+def prune_cache(state: StateDir, ui: Ui, *, keep: int, everything: bool) -> int:
+    """Remove from `state` what is not needed, the lab's bases included, and return the bytes freed.
+
+    See `xenqemu.vm.artifacts.prune` and `xenqemu.lab.stored.prunable`.
+    """
+    from xenqemu.lab.stored import prunable
+    from xenqemu.vm.artifacts import prune
+
+    return prune(state, ui, keep=keep, everything=everything, also=lambda: prunable(state, everything=everything))
+
+
 def _suited(cases: Sequence[Case], xen: str, model: Path, state: StateDir, ui: Ui) -> Iterator[Case]:
     """Yield the cases that this Xen and this device model are new enough for; the others are told."""
     from packaging.version import Version

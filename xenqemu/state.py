@@ -33,7 +33,8 @@ class StateDir:
     `git` is a bare repository with every tree that was imported and every commit of the series on it;
     `downloads` has archives, `apt` the private apt configurations, `memo` small derived facts as JSON,
     `trees` checked-out work trees by commit, `xen` Xen libraries that were built here, `builds` build
-    directories and `artifacts` finished results, both by key; `vm` the originals of VM configs.
+    directories and `artifacts` finished results, both by key; `vm` the originals of VM configs; `lab` the bases of
+    virtual hosts by key and, in `lab/runs`, the logs of the last runs. `locks` and `tmp` are for what runs now.
     """
 
     root: Path
@@ -82,6 +83,11 @@ class StateDir:
     def artifacts(self) -> Path:
         """Finished results by key."""
         return self.root / "artifacts"
+
+    @property
+    def lab(self) -> Path:
+        """Bases of virtual hosts by key, and `runs`."""
+        return self.root / "lab"
 
     @property
     def vm(self) -> Path:
@@ -195,6 +201,20 @@ def why_not_writable(path: Path) -> str:
     except OSError as error:
         return f"{folder}: {error.strerror}"
     return "" if os.access(folder, os.W_OK | os.X_OK) else f"{folder} is not writable"
+
+
+def disk_usage(path: Path) -> int:
+    """Return the bytes on disk of a file or a folder; what vanishes meanwhile counts nothing."""
+    total = 0
+    for folder, _, names in os.walk(path):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(folder, name)).st_blocks * 512  # noqa: PTH118 (called 40,000 times)
+            except OSError:
+                continue
+    if not path.is_dir() and path.exists():
+        total += path.lstat().st_blocks * 512
+    return total
 
 
 def write_atomic(path: Path, content: bytes, mode: int = 0o644) -> None:

@@ -18,11 +18,14 @@ from tests.unit.fake_archive import FakeArchive
 from tests.unit.keys import Signer, signer
 from tests.unit.read_cpio import Read, read_archive
 from xenqemu.archive.mirrors import machine_archive
+from xenqemu.boot_pipeline import prune_cache
 from xenqemu.errors import LabError, MissingError, UsageError
 from xenqemu.lab.base import describe, prepare, stale_bases
 from xenqemu.lab.bzimage import elf_inside
 from xenqemu.lab.kmod import dependencies, load_order, module_name, uncompressed
 from xenqemu.lab.recipe import DOM0_FOLDER, Recipe, default_series, known_series, load_recipe
+from xenqemu.lab.runs import run_folder
+from xenqemu.lab.stored import list_bases
 from xenqemu.state import StateDir
 from xenqemu.ui import QuietUi
 
@@ -378,3 +381,29 @@ def test_the_order_of_modules(tmp_path: Path) -> None:
     files["f"] = tmp_path / "f.ko"
     files["f"].write_bytes(b"no modinfo at all")
     assert load_order(["f"], files, frozenset())["f"].needs == ()
+
+
+def test_bases_are_listed_and_pruned(
+    archive: FakeArchive, recipe: Recipe, state: StateDir, quiet_ui: QuietUi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert list_bases(state) == ()
+    assert prune_cache(state, quiet_ui, keep=0, everything=True) == 0
+    base = prepare("4.17", state, quiet_ui)
+    (state.lab / "damaged").mkdir()
+    (state.lab / "damaged/base.json").write_text("{}")
+    with run_folder(state):
+        pass
+    (listed,) = list_bases(state)
+    assert (listed.key, listed.xen, listed.current) == (base.key, "4.17.5", True)
+    assert listed.size >= base.base.stat().st_size
+    prune_cache(state, quiet_ui, keep=0, everything=False)
+    assert sorted(path.name for path in state.lab.iterdir()) == [base.key, "runs"]
+    assert prepare("4.17", state, quiet_ui) == base
+    monkeypatch.setattr("xenqemu.lab.base.load_recipe", lambda _: replace(recipe, digest="another"))
+    assert [one.current for one in list_bases(state)] == [False]
+    assert prune_cache(state, quiet_ui, keep=0, everything=False) >= listed.size
+    assert [path.name for path in state.lab.iterdir()] == ["runs"]
+    prepare("4.17", state, quiet_ui)
+    assert prune_cache(state, quiet_ui, keep=0, everything=True) > 0
+    assert list(state.lab.iterdir()) == []
+    assert prepare("4.17", state, quiet_ui).base.is_file()

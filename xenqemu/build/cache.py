@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from xenqemu.build.manifest import MANIFEST, load_manifest
 from xenqemu.build.stage import COMMIT, FAMILY_LOCK, LAST_USED, lock_name
-from xenqemu.state import StateDir
+from xenqemu.state import StateDir, disk_usage
 from xenqemu.ui import QuietUi, Ui
 
 # Scratch folders live for minutes; a day later they are those of killed runs.
@@ -36,20 +36,6 @@ class CachedArtifact:
     xen: str
     size: int
     last_used: str
-
-
-def _size(path: Path) -> int:
-    """Return the bytes on disk of a file or a folder; what vanishes meanwhile counts nothing."""
-    total = 0
-    for folder, _, names in os.walk(path):
-        for name in names:
-            try:
-                total += os.lstat(os.path.join(folder, name)).st_blocks * 512  # noqa: PTH118 (called 40,000 times)
-            except OSError:
-                continue
-    if not path.is_dir() and path.exists():
-        total += path.lstat().st_blocks * 512
-    return total
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -91,7 +77,7 @@ def list_artifacts(state: StateDir) -> tuple[CachedArtifact, ...]:
                 version=_entry(manifest, "qemu", "version"),
                 profile=_entry(manifest, "profile", "name"),
                 xen=_entry(manifest, "xen", "version"),
-                size=_size(path),
+                size=disk_usage(path),
                 last_used=used,
             )
         )
@@ -105,6 +91,7 @@ def prune(
     older_than: timedelta | None = None,
     everything: bool = False,
     spare: Callable[[], Collection[str]] = tuple,
+    also: Callable[[], Iterable[Path]] = tuple,
     ui: Ui | None = None,
 ) -> int:
     """Remove what is not needed and return the bytes that this freed.
@@ -112,13 +99,14 @@ def prune(
     Artifacts beyond the `keep` most recently used ones, and those not used for `older_than`, go, but for the keys that
     `spare` returns (it is called when nobody uses the directory any more); so do the build
     folders of finished builds and of those that nobody went on with for `older_than` (None: a week), work trees that
-    no other build refers to, and what killed runs left in `tmp`.
+    no other build refers to, what killed runs left in `tmp`, and the folders that `also` returns (called likewise).
     With `everything` unfinished builds, downloads, the object store and all other derived things go as well.
     Runs that prepare or build (`StateDir.using`) are waited for, which `ui` is told; an artifact that is being
     delivered and a build directory in which a killed run's compilers still work stay.
     """
     with state.alone(ui or QuietUi()):
-        return _prune(state, keep, older_than, everything, frozenset(spare()))
+        spared, others = frozenset(spare()), tuple(also())
+        return sum(_remove(path, state) for path in others) + _prune(state, keep, older_than, everything, spared)
 
 
 def _prune(
@@ -141,7 +129,7 @@ def _prune(
             freed += _remove(path, state)
     for path in _entries(state.root / "tmp"):
         if now - _last_used(path) > _SCRATCH_AGE.total_seconds():
-            freed += _size(path)
+            freed += disk_usage(path)
             _delete(path)
     if everything:
         freed += _remove_derived(state, busy=any(_entries(state.builds)))
@@ -213,7 +201,7 @@ def _remove(path: Path, state: StateDir) -> int:
     """Remove a file or folder: renamed first, so that nobody ever sees half of it; return its bytes."""
     if not path.exists():
         return 0
-    size = _size(path)
+    size = disk_usage(path)
     with state.scratch("prune") as scratch:
         try:
             path.rename(scratch / path.name)

@@ -21,13 +21,15 @@ def command() -> None:
 @command.command("list")
 @json_option
 def list_(as_json: bool) -> None:
-    """List the artifacts, the most recently used first."""
+    """List the artifacts, the most recently used first, and the lab's virtual hosts."""
     from xenqemu.build import list_artifacts
+    from xenqemu.lab.stored import list_bases
 
     context = session()
-    artifacts = list_artifacts(context.state)
+    artifacts, bases = list_artifacts(context.state), list_bases(context.state)
     if as_json:
-        print_json({"state": context.state.root, "artifacts": [asdict(entry) for entry in artifacts]})
+        facts = {"artifacts": [asdict(entry) for entry in artifacts], "bases": [asdict(base) for base in bases]}
+        print_json({"state": context.state.root, **facts})
         return
     print_table(
         ("key", "QEMU", "profile", "Xen", "size", "last used"),
@@ -36,23 +38,29 @@ def list_(as_json: bool) -> None:
             for entry in artifacts
         ],
     )
+    if bases:
+        click.echo()
+        print_table(
+            ("virtual host", "Xen", "size", "needed"),
+            [(base.key, base.xen, _size(base.size), "yes" if base.current else "no") for base in bases],
+        )
 
 
 @command.command("prune")
 @click.option(
     "--keep", metavar="N", type=click.IntRange(min=0), default=10, show_default=True, help="Artifacts to keep."
 )
-@click.option("--all", "everything", is_flag=True, help="Also remove downloads and all artifacts.")
+@click.option("--all", "everything", is_flag=True, help="Also remove downloads, logs and all artifacts.")
 @json_option
 def prune(keep: int, everything: bool, as_json: bool) -> None:
-    """Remove old artifacts, abandoned builds and trees that nothing refers to, once no other run uses them.
+    """Remove old artifacts, virtual hosts and abandoned builds, and unused trees, once no other run uses them.
 
     Artifacts that VM configs point at since `vm use` stay, unless --all removes them, with a warning.
     """
-    from xenqemu.vm.artifacts import prune as prune_state
+    from xenqemu.boot_pipeline import prune_cache
 
     context = session(using=False)
-    freed = prune_state(context.state, context.ui, keep=0 if everything else keep, everything=everything)
+    freed = prune_cache(context.state, context.ui, keep=0 if everything else keep, everything=everything)
     if as_json:
         print_json({"freed_bytes": freed})
     else:

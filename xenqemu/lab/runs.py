@@ -18,7 +18,7 @@ _LOCK = ".running"
 @contextmanager
 def run_folder(state: StateDir) -> Iterator[Path]:
     """Enter a new, numbered folder for one run's logs; older ones than the last few that are not in use go."""
-    top = state.root / "lab" / "runs"
+    top = state.lab / "runs"
     top.mkdir(parents=True, exist_ok=True)
     folder = _new(top)
     with (folder / _LOCK).open("wb") as lock:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from xenqemu.build import prune as prune_state
@@ -36,7 +36,7 @@ def artifacts_in_use(state: StateDir) -> dict[str, Path]:
     return used
 
 
-def prune(state: StateDir, ui: Ui, *, keep: int, everything: bool) -> int:
+def prune(state: StateDir, ui: Ui, *, keep: int, everything: bool, also: Callable[[], Iterable[Path]] = tuple) -> int:
     """Prune `state` as `xenqemu.build.prune` does, and return the bytes freed; artifacts in use stay.
 
     With `everything` they go as well, with a warning. Raises `VmConfigError` when it cannot be told which they are.
@@ -52,4 +52,4 @@ def prune(state: StateDir, ui: Ui, *, keep: int, everything: bool) -> int:
             ui.note(f"{len(used)} artifacts stay, as VM configs point at them (`xenqemu vm revert --list`)")
         return used
 
-    return prune_state(state, keep=keep, everything=everything, spare=spare, ui=ui)
+    return prune_state(state, keep=keep, everything=everything, spare=spare, also=also, ui=ui)
