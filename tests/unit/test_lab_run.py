@@ -16,14 +16,14 @@ import pytest
 from click.testing import CliRunner
 from packaging.version import Version
 
-from tests.unit.fake_host import SERIAL, FakeHost
+from tests.unit.fake_host import SERIAL, FakeHost, FakeJob
 from xenqemu.cli.lab import command
 from xenqemu.errors import MissingError, UsageError
 from xenqemu.lab import boot, run
 from xenqemu.lab.boot import Wish
 from xenqemu.lab.cases import find_case, load_cases
 from xenqemu.lab.device_model import DeviceModel
-from xenqemu.lab.model import HostError, HostOptions, LabBase, OverlayFile
+from xenqemu.lab.model import Completed, HostError, HostOptions, LabBase, OverlayFile
 from xenqemu.lab.result import GuestResult, Memory, Report
 from xenqemu.lab.run import Order, carry_out, choose_xen, host_options, plan
 from xenqemu.lab.runs import run_folder
@@ -92,6 +92,22 @@ def test_guests_boot_one_after_another(host: FakeHost, order: MakeOrder, tmp_pat
 
 def test_guests_that_are_kept_are_not_destroyed(host: FakeHost, order: MakeOrder, tmp_path: Path) -> None:
     boot_all([order("one", ephemeral=False), order("two", ephemeral=False)], tmp_path)
+    assert not any("destroy" in argv for argv in host.commands)
+
+
+def test_guests_of_one_name(host: FakeHost, order: MakeOrder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    boot_all([order("one"), order("one")], tmp_path)
+    assert {path.name for path in tmp_path.glob("one*.xl.log")} == {"one.xl.log", "one-2.xl.log"}
+    host.commands.clear()
+    start, refused = host.start, Completed(b"", b"Domain with name one already exists.", 3)
+
+    def start_unless_there(argv: Sequence[str], *, stdin: bytes = b"") -> FakeJob:
+        there = argv in host.commands and "create" in argv
+        return FakeJob(refused) if there else start(argv, stdin=stdin)
+
+    monkeypatch.setattr(host, "start", start_unless_there)
+    orders = [order(name, ephemeral=False) for name in ("one", "one", "two")]
+    assert [guest.booted for guest in boot_all(orders, tmp_path).guests] == [True, False, True]
     assert not any("destroy" in argv for argv in host.commands)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -128,6 +129,7 @@ class _Boot:
         self._guest = guest
         self._wish = wish
         self._logs = logs
+        self._stem = _unused_stem(logs, re.sub(r"[^\w.-]", "_", guest.view.name))
         self._result = result
         self._console_start = host.console.stat().st_size
         self._deadline = time.monotonic() + wish.timeout
@@ -340,5 +342,10 @@ class _Boot:
 
     def _save(self, kind: str, text: str) -> None:
         if text:
-            name = re.sub(r"[^\w.-]", "_", self._guest.view.name)
-            (self._logs / f"{name}.{kind}.log").write_text(text, encoding="utf-8", errors="surrogateescape")
+            (self._logs / f"{self._stem}.{kind}.log").write_text(text, encoding="utf-8", errors="surrogateescape")
+
+
+def _unused_stem(logs: Path, name: str) -> str:
+    """Return `name`, or `name-2` and so on where guests before had it."""
+    stems = itertools.chain((name,), (f"{name}-{number}" for number in itertools.count(2)))
+    return next(stem for stem in stems if not any(logs.glob(f"{stem}.*.log")))

@@ -127,6 +127,7 @@ def carry_out(planned: Sequence[Planned], base: Callable[[], LabBase], run: Path
 
 def _boot_all(host: Host, planned: Sequence[Planned], run: Path, ui: Ui) -> Iterator[GuestResult]:
     failed, before = "", ""
+    kept: set[str] = set()
     for one in planned:
         if one.guest is None:
             if one.result is not None:
@@ -144,7 +145,10 @@ def _boot_all(host: Host, planned: Sequence[Planned], run: Path, ui: Ui) -> Iter
                 host.run(("xl", "destroy", before))
             with ui.step(f"booting {name}"):
                 result = boot_guest(host, one.guest, one.order.wish, run)
-            before = name if one.order.wish.ephemeral or not result.booted else ""
+            if result.booted and not one.order.wish.ephemeral:
+                kept.add(name)
+            # One of the same name was not created, and what `xl destroy` would find is the one that is kept.
+            before = "" if name in kept else name
             yield result
         except HostError as error:
             failed = f"the virtual host failed: {error.message}"
