@@ -134,11 +134,15 @@ def save_cases(cases: Sequence[Case], folder: Path, xen: str | None, state: Stat
 
     paths = []
     for case in cases:
-        place = folder.absolute() / case.name
+        place = folder.resolve() / case.name
         reason = why_not_writable(place)
+        try:
+            if not reason:
+                place.mkdir(parents=True, exist_ok=True)
+        except OSError as error:  # /proc looks writable
+            reason = str(error.strerror)
         if reason:
             raise UsageError(f"nothing can be saved in {place}: {reason}", "name another place for it")
-        place.mkdir(parents=True, exist_ok=True)
         paths.append(build_case(case, base, place))
     return tuple(paths)
 

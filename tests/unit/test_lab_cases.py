@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import re
 from pathlib import Path
 from types import MappingProxyType
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,11 +16,14 @@ from hypothesis import strategies as st
 from packaging.version import Version
 
 from tests.unit.test_lab_guests import read_newc, read_qcow2
+from xenqemu.boot_pipeline import save_cases
 from xenqemu.cli.main import main
 from xenqemu.errors import UsageError
 from xenqemu.lab.cases import Case, build_case, find_case, load_cases
 from xenqemu.lab.disk_image import SECTORS
 from xenqemu.lab.model import LabBase
+from xenqemu.state import StateDir
+from xenqemu.ui import QuietUi
 from xenqemu.vm.guest import view_xl
 from xenqemu.vm.xlcfg import parse
 
@@ -244,10 +249,16 @@ def test_saved_cases_are_complete(
     assert (saved[1].parent / "vmlinuz").read_bytes() == base.kernel.read_bytes()
 
 
-def test_a_place_that_cannot_be_written_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_place_that_cannot_be_written_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "file").touch()
     words = ["--state-dir", str(tmp_path / "state"), "lab", "cases", "boot-sector", "--save", str(tmp_path / "file")]
     with pytest.raises(SystemExit) as ended:
         main(words)
     assert ended.value.code == 2
     assert "nothing can be saved in" in capsys.readouterr().err
+    (tmp_path / "file").unlink()
+    monkeypatch.setattr(Path, "mkdir", Mock(side_effect=OSError(errno.EROFS, "Read-only file system")))
+    with pytest.raises(UsageError, match="boot-sector: Read-only file system"):
+        save_cases([find_case("boot-sector")], tmp_path, None, StateDir(tmp_path / "state"), QuietUi())

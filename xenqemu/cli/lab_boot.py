@@ -75,7 +75,9 @@ def cases(
     from xenqemu.boot_pipeline import BootRequest, boot_cases, save_cases
     from xenqemu.lab.cases import find_case, load_cases
 
-    chosen = tuple(map(find_case, names)) or tuple(case for case in load_cases() if case.boots or list_only)
+    chosen = tuple(map(find_case, dict.fromkeys(names))) or tuple(
+        case for case in load_cases() if case.boots or list_only
+    )
     if list_only:
         if as_json:
             print_json(
