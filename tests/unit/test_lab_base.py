@@ -278,6 +278,15 @@ def test_what_the_archive_lacks(
         prepare("4.17", state, quiet_ui)
 
 
+def test_a_disk_that_apt_has_filled(
+    archive: FakeArchive, recipe: Recipe, state: StateDir, quiet_ui: QuietUi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "Write error - write (28: No space left on device)"
+    monkeypatch.setattr("xenqemu.lab.packages.PrivateApt.update", lambda *_, **__: said)
+    with pytest.raises(MissingError, match="no space left for the virtual host's packages"):
+        prepare("4.17", state, quiet_ui)
+
+
 def test_a_library_that_no_package_has(
     archive: FakeArchive, recipe: Recipe, state: StateDir, quiet_ui: QuietUi, monkeypatch: pytest.MonkeyPatch
 ) -> None:

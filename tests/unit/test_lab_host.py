@@ -257,6 +257,7 @@ def test_what_cannot_be_started(base: LabBase, emulator: pytest.MonkeyPatch, run
         start_host(base, [], [], HostOptions(), run_dir, QuietUi()),
     ):
         pass
+    assert not (run_dir / "initrd").exists()
 
     def refused(*_: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")

@@ -25,6 +25,7 @@ from xenqemu.ui import Ui
 
 _STREAMS = 4
 _CONSOLE = "console.log"
+_INITRD = "initrd"
 _EMULATOR_LOG = "emulator.log"
 # The agent answers at once, whatever it has to start; on a loaded machine that takes its time.
 _ANSWER = 60.0
@@ -271,6 +272,7 @@ def start_host(
             initrd = _stage(recipe, base, overlay, options, run_dir)
             process, connection = _spawn(emulator, recipe, disks, options, run_dir, stack)
         except OSError as error:
+            (run_dir / _INITRD).unlink(missing_ok=True)  # what has been written of it may fill the disk
             raise _no_host(error, run_dir) from error
         host = Host(process, connection, run_dir)
         stack.callback(host.close)
@@ -297,7 +299,7 @@ def _stage(recipe: Recipe, base: LabBase, overlay: Sequence[OverlayFile], option
     # The path of a file is resolved in dom0 as it was written: the folders that it climbs out of have to exist.
     climbed = {recipe.place(f"{folder}/.").removesuffix("/.") for file in overlay for folder in _climbed(file.path)}
     files = {recipe.place(os.path.normpath(file.path)): file for file in overlay}
-    initrd = run_dir / "initrd"
+    initrd = run_dir / _INITRD
     with initrd.open("wb") as sink, base.base.open("rb") as source:
         size = base.base.stat().st_size
         while sink.tell() < size and os.sendfile(sink.fileno(), source.fileno(), None, size - sink.tell()):
@@ -340,7 +342,7 @@ def _spawn(
                 listener.bind(f"{folder}/{_socket_name(number)}")
                 listener.listen(1)
                 listeners.append(listener.fileno())
-        wiring = Wiring(theirs.fileno(), listeners, _CONSOLE, "xen", "vmlinux", "initrd")
+        wiring = Wiring(theirs.fileno(), listeners, _CONSOLE, "xen", "vmlinux", _INITRD)
         argv = ("setpriv", "--pdeathsig", "KILL", "--", emulator, *arguments(recipe, options, disks, wiring))
         write_atomic(run_dir / "emulator.argv", "\n".join(argv).encode() + b"\n")
         (run_dir / _CONSOLE).write_bytes(b"")

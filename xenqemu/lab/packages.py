@@ -44,7 +44,7 @@ def fetch_closure(
     """Fetch `packages` and what they depend on (not what they recommend) from the archive's suite.
 
     `suites` names the suite for each family of distributions. apt verifies the files against the signed index. Raises
-    `MissingError` where there is no such archive, `LabError` when it does not have the packages.
+    `MissingError` where there is no such archive or no space, `LabError` when it does not have the packages.
     """
     require_apt(_ALTERNATIVE)
     try:
@@ -64,6 +64,10 @@ def fetch_closure(
         if isinstance(found, Closure):
             return found
         problems.append(found)
+    if "No space left" in problems[0]:
+        raise MissingError(
+            f"no space left for the virtual host's packages in {state.apt}", "free some, or use another --state-dir"
+        )
     raise LabError(
         f"the package archive does not give what the virtual host is made of: {problems[0]}",
         "check the network and /etc/apt, then try again",
