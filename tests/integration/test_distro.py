@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import pytest
 
-from xenqemu.source import apt, obtain, parse_source
+from xenqemu.source import obtain, parse_source
 from xenqemu.source.apt import fetch_source
 from xenqemu.state import StateDir
 from xenqemu.ui import PlainUi
@@ -37,8 +37,8 @@ def test_a_series_from_the_archive(series: str, tmp_path: Path, monkeypatch: pyt
     assert str(tree.version).startswith(f"{series or SERIES[-1]}.")
     assert tree.origin["verified"] == "archive signature"
     # Neither apt nor the archive is asked for what was found before.
-    monkeypatch.setattr(apt, "run", refuse)
-    monkeypatch.setattr(apt, "machine_archive", refuse)
+    monkeypatch.setattr("xenqemu.archive.apt.run", refuse)
+    monkeypatch.setattr("xenqemu.source.apt.machine_archive", refuse)
     assert obtain(source, state, PlainUi(), supported_series=SERIES) == tree
     assert system_state() == before
 

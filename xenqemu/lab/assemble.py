@@ -16,11 +16,11 @@ _ORIGIN = "0x7c00"
 
 
 class BootSector(enum.Enum):
-    """What the boot sector guest does once it has told what it found; the values are symbols of its source."""
+    """What the boot sector guest does once it has told what it found; the value is a symbol of its source, or empty."""
 
-    STAYS = ()
-    POWERS_OFF = ("POWEROFF",)
-    UNSIGNED = ("UNSIGNED",)  # nothing at all: the BIOS does not start it
+    STAYS = ""
+    POWERS_OFF = "POWEROFF"
+    UNSIGNED = "UNSIGNED"  # nothing at all: the BIOS does not start it
 
 
 def assemble(folder: Path, variant: BootSector = BootSector.STAYS) -> bytes:
@@ -29,7 +29,7 @@ def assemble(folder: Path, variant: BootSector = BootSector.STAYS) -> bytes:
     Raises `MissingError` when there are no binutils for x86.
     """
     source = resources.files("xenqemu.lab") / "guests" / "boot-sector.S"
-    symbols = [word for symbol in variant.value for word in ("--defsym", f"{symbol}=1")]
+    symbols = ["--defsym", f"{variant.value}=1"] if variant.value else []
     object_file, binary = folder / "boot-sector.o", folder / "boot-sector.bin"
     try:
         with resources.as_file(source) as path:
