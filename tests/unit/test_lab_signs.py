@@ -82,8 +82,8 @@ def test_the_hand_over_is_the_weakest_sign() -> None:
     assert not judge(early).decided
     assert judge(early, late).sign == "SeaBIOS started Hard Disk"
     # A guest that could write on a serial port is given longer to do so.
-    assert not judge(serial("", 1, xen=DISK), serial("", 9, xen=DISK)).decided
-    assert judge(serial("", 1, xen=DISK), serial("", 21, xen=DISK)).sign == "SeaBIOS started Hard Disk"
+    assert not judge(serial("", 1, xen=DISK), serial("", 39, xen=DISK)).decided
+    assert judge(serial("", 1, xen=DISK), serial("", 41, xen=DISK)).sign == "SeaBIOS started Hard Disk"
 
 
 def test_the_device_that_was_started_is_named() -> None:
