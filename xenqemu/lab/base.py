@@ -56,7 +56,7 @@ def stale_bases(state: StateDir) -> tuple[Path, ...]:
     """Return the folders of bases that nothing leads to any more: of older packages or of an older recipe."""
     memos = [state.recall("lab", _memo(load_recipe(series))) or {} for series in known_series()]
     current = {memo.get("key") for memo in memos}
-    return tuple(path.parent for path in sorted(_bases(state).glob(f"*/{_FACTS}")) if path.parent.name not in current)
+    return tuple(path.parent for path in sorted(state.lab.glob(f"*/{_FACTS}")) if path.parent.name not in current)
 
 
 def _memo(recipe: Recipe) -> str:
@@ -65,11 +65,7 @@ def _memo(recipe: Recipe) -> str:
 
 def _recall(memo: str, state: StateDir) -> LabBase | None:
     facts = state.recall("lab", memo) or {}
-    return _load(_bases(state) / str(facts["key"])) if "key" in facts else None
-
-
-def _bases(state: StateDir) -> Path:
-    return state.root / "lab"
+    return _load(state.lab / str(facts["key"])) if "key" in facts else None
 
 
 def _load(folder: Path) -> LabBase | None:
@@ -98,7 +94,7 @@ def _make(recipe: Recipe, state: StateDir, ui: Ui, *, refresh: bool) -> LabBase:
     # The names too: other packages of the same versions could give other files.
     text = json.dumps([recipe.series, recipe.digest, dict(sorted(closure.versions.items()))])
     key = f"{recipe.series}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-    known = _load(_bases(state) / key)
+    known = _load(state.lab / key)
     if known is not None:
         return known
     with state.scratch("lab") as scratch:
@@ -109,13 +105,13 @@ def _make(recipe: Recipe, state: StateDir, ui: Ui, *, refresh: bool) -> LabBase:
             unpacked = unpack(closure, packages)
         with ui.step("making dom0's file system"):
             _assemble(recipe, closure, unpacked, made)
-        if (_bases(state) / key).exists():  # damaged, or it would have been taken
-            (_bases(state) / key).rename(scratch / "damaged")
-        publish(made, _bases(state) / key)
+        if (state.lab / key).exists():  # damaged, or it would have been taken
+            (state.lab / key).rename(scratch / "damaged")
+        publish(made, state.lab / key)
     for package in closure.ours.glob("*.deb"):
         if package not in closure.files.values():  # of an older version
             package.unlink(missing_ok=True)
-    base = _load(_bases(state) / key)
+    base = _load(state.lab / key)
     if base is None:
         raise LabError(f"the base {key} vanished while it was made", "run `xenqemu lab prepare` again")
     return base
@@ -189,8 +185,8 @@ def _dom0(recipe: Recipe, unpacked: Unpacked, modules: _Modules) -> Iterator[Ent
     for name, (path, mode) in _SCRIPTS.items():
         text = (DOM0_FOLDER / name).read_text().replace("@series@", recipe.series)
         yield regular(path, text.encode(), mode)
-    yield regular("etc/passwd", b"root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/:/bin/false\n")
-    yield regular("etc/group", b"root:x:0:\nnogroup:x:65534:\n")
+    for name, lines in recipe.dom0_accounts.items():
+        yield regular(f"etc/{name}", "".join(f"{line}\n" for line in lines).encode())
     yield from _modules(recipe, modules)
 
 

@@ -30,6 +30,7 @@ class Recipe:
     files: Mapping[str, str]
     dom0_files: tuple[str, ...]
     dom0_links: Mapping[str, str]
+    dom0_accounts: Mapping[str, tuple[str, ...]]
     xen_arguments: tuple[str, ...]
     dom0_arguments: tuple[str, ...]
     dom0_modules: tuple[str, ...]
@@ -92,6 +93,7 @@ def load_recipe(xen: str) -> Recipe:
         files={name: path.format(series=series) for name, path in data["files"].items()},
         dom0_files=fill(dom0["files"]),
         dom0_links=dict(zip(dom0["links"], fill(dom0["links"].values()), strict=True)),
+        dom0_accounts={name: tuple(lines) for name, lines in dom0["accounts"].items()},
         xen_arguments=tuple(data["hypervisor"]["arguments"]),
         dom0_arguments=tuple(dom0["arguments"]),
         dom0_modules=tuple(dom0["modules"]),
