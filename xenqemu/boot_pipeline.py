@@ -90,7 +90,7 @@ def boot_cases(cases: Sequence[Case], request: BootRequest, state: StateDir, ui:
     """Boot the lab's own `cases`, each judged by its own sign; see `boot_configs`."""
     from xenqemu.lab import run
     from xenqemu.lab.base import prepare
-    from xenqemu.lab.cases import build_case
+    from xenqemu.lab.case_files import build_case
     from xenqemu.lab.device_model import inspect_device_model
     from xenqemu.lab.runs import run_folder
     from xenqemu.lab.staging import read_config
@@ -105,15 +105,15 @@ def boot_cases(cases: Sequence[Case], request: BootRequest, state: StateDir, ui:
         for case in _suited(cases, xen, model, state, ui):
             place = folder / case.name
             place.mkdir()
-            config = read_config(build_case(case, base, place))
+            built = build_case(case, base, place)
             wanted = replace(
                 request,
                 device_model=model,
                 expect=case.expect if case.boots else "",
                 timeout=request.timeout or case.timeout,
             )
-            order = _order(config, wanted, place, state)
-            orders.append(replace(order, wish=replace(order.wish, checks=case.checks)))
+            order = _order(read_config(built.config), wanted, place, state)
+            orders.append(replace(order, wish=replace(order.wish, steps=case.steps, files=built.files)))
         with run.carry_out(run.plan(orders), base, folder, ui) as booted:
             yield booted
 
@@ -125,7 +125,7 @@ def save_cases(cases: Sequence[Case], folder: Path, xen: str | None, state: Stat
     another machine needs. Raises `UsageError` when `folder` cannot be written, and what `build_case` raises.
     """
     from xenqemu.lab.base import prepare
-    from xenqemu.lab.cases import build_case
+    from xenqemu.lab.case_files import build_case
     from xenqemu.lab.recipe import default_series
 
     def base() -> LabBase:
@@ -143,7 +143,7 @@ def save_cases(cases: Sequence[Case], folder: Path, xen: str | None, state: Stat
             reason = str(error.strerror)
         if reason:
             raise UsageError(f"nothing can be saved in {place}: {reason}", "name another place for it")
-        paths.append(build_case(case, base, place))
+        paths.append(build_case(case, base, place).config)
     return tuple(paths)
 
 

@@ -11,7 +11,8 @@ from typing import Any
 from PIL import Image
 
 from tests.integration.conftest import Run
-from xenqemu.lab.cases import build_case, find_case, load_cases
+from xenqemu.lab.case_files import build_case
+from xenqemu.lab.cases import find_case, load_cases
 from xenqemu.lab.model import LabBase
 
 # The 16 colours of a VGA card in text mode.

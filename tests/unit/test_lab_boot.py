@@ -11,7 +11,7 @@ import pytest
 from tests.unit.fake_host import SERIAL, FakeHost
 from xenqemu.errors import LabError
 from xenqemu.lab import boot
-from xenqemu.lab.boot import Check, Wish, boot_guest, furnish
+from xenqemu.lab.boot import Wish, boot_guest, furnish
 from xenqemu.lab.model import Completed, HostDisk, HostError
 from xenqemu.lab.result import GuestResult, Memory
 from xenqemu.lab.screen import Screen

@@ -19,7 +19,8 @@ from tests.unit.test_lab_guests import read_newc, read_qcow2
 from xenqemu.boot_pipeline import save_cases
 from xenqemu.cli.main import main
 from xenqemu.errors import UsageError
-from xenqemu.lab.cases import Case, build_case, find_case, load_cases
+from xenqemu.lab.case_files import build_case
+from xenqemu.lab.cases import Case, find_case, load_cases
 from xenqemu.lab.disk_image import SECTORS
 from xenqemu.lab.model import LabBase
 from xenqemu.state import StateDir

@@ -22,9 +22,9 @@ class Memory:
 class GuestResult:
     """What came of one guest; times are in seconds.
 
-    `create_seconds` is what `xl create` took, `boot_seconds` what passed from then until the sign. `sign` says by what
-    it counts as booted, `reason` why it was not created or not booted (one line), `log` is the end of the device
-    model's log, `notes` what in its config was made to differ.
+    `create_seconds` is what `xl create` took, `boot_seconds` what passed from then until the sign, `steps_seconds` what
+    the steps of its case took then. `sign` says by what it counts as booted, `reason` why it was not created or not
+    booted (one line), `log` is the end of the device model's log, `notes` what in its config was made to differ.
     """
 
     name: str
@@ -35,6 +35,7 @@ class GuestResult:
     booted: bool = False
     sign: str = ""
     boot_seconds: float | None = None
+    steps_seconds: float | None = None
     reason: str = ""
     memory: Memory | None = None
     screenshot: str = ""

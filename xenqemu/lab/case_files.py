@@ -1,0 +1,85 @@
+"""The files of the project's own guests: disks, kernels, and the xl.cfg that names them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from xenqemu.lab.assemble import BootSector, assemble
+from xenqemu.lab.cases import Case, Setting
+from xenqemu.lab.disk_image import SECTOR, pattern_disk, to_qcow2
+from xenqemu.lab.linux_guest import build_initramfs
+from xenqemu.lab.model import LabBase
+from xenqemu.state import write_atomic
+from xenqemu.vm.xlcfg.lexis import quote
+
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
+_IMAGES: Mapping[str, Callable[[bytes], bytes]] = {
+    "raw": bytes,
+    "qcow2": to_qcow2,
+    "damaged": lambda raw: bytes(SECTOR) + to_qcow2(raw)[SECTOR:],
+}
+
+
+@dataclass(frozen=True)
+class BuiltCase:
+    """A case made into files: its xl.cfg, and what settings and steps call `{disk}` and so on."""
+
+    config: Path
+    files: Mapping[str, str]
+
+
+def build_case(case: Case, base: Callable[[], LabBase], folder: Path) -> BuiltCase:
+    """Write the xl.cfg of `case`, and all files that it names, into the existing `folder`.
+
+    The same case gives the same bytes but for the paths. `base` is asked for a Linux guest's kernel and modules, and
+    not otherwise. Raises `MissingError` when the boot sector cannot be assembled, `LabError` when the base lacks a
+    module, and what `base` raises.
+    """
+    guest = case.guest
+    files = {"folder": str(folder), "disk": str(folder / "disk.img"), "cdrom": str(folder / "cdrom.img")}
+    if case.kind.startswith("linux"):
+        files["address"] = guest["address"].partition("/")[0]
+        raw = pattern_disk()
+        prepared = base()
+        files["kernel"] = str(prepared.kernel)
+        files["initramfs"] = str(build_initramfs(prepared, guest["modules"], folder))
+        files["cmdline"] = _cmdline(case, raw)
+    else:
+        raw = pattern_disk(assemble(folder, BootSector[guest.get("variant", "stays").upper()]))
+    write_atomic(folder / "disk.img", _IMAGES[guest.get("image", "raw")](raw))
+    wanted = f"{case.settings} {case.steps}"
+    if "{cdrom}" in wanted:
+        write_atomic(folder / "cdrom.img", pattern_disk())
+    if "{not_a_kernel}" in wanted:
+        files["not_a_kernel"] = str(folder / "not-a-kernel")
+        write_atomic(folder / "not-a-kernel", b"This is not a kernel.\n" * 100)
+    config = b"".join(b"%s = %s\n" % (key.encode(), _value(value, files)) for key, value in case.settings.items())
+    path = folder / f"{case.name}.cfg"
+    write_atomic(path, config)
+    return BuiltCase(path, files)
+
+
+def _cmdline(case: Case, raw: bytes) -> str:
+    disks, cards = case.settings.get("disk", []), case.settings.get("vif", [])
+    return " ".join(
+        (
+            case.guest["cmdline"],
+            f"xenqemu.disks={len(disks) if isinstance(disks, list) else 0}",
+            f"xenqemu.nics={len(cards) if isinstance(cards, list) else 0}",
+            f"xenqemu.sha256={hashlib.sha256(raw).hexdigest()}",
+            f"xenqemu.address={case.guest['address']}",
+        )
+    )
+
+
+def _value(value: Setting, files: Mapping[str, str]) -> bytes:
+    if isinstance(value, int):
+        return b"%d" % value
+    if isinstance(value, list):
+        return b"[" + b", ".join(_value(item, files) for item in value) + b"]"
+    # In one pass, and not with str.format: a path may have braces in it.
+    return quote(_PLACEHOLDER.sub(lambda match: files.get(match[1], match[0]), value))
