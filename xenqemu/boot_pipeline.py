@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from xenqemu.lab.cases import Case
     from xenqemu.lab.host import Host
     from xenqemu.lab.model import LabBase
+    from xenqemu.lab.result import GuestResult
     from xenqemu.lab.run import Booted, Order
     from xenqemu.vm.xlcfg import XlConfig
 
@@ -32,8 +33,8 @@ class BootRequest:
     """Which guests to boot with what: `device_model` None is what each config names, or else the newest that was built.
 
     `xen` None is the one that the device model is linked against; `timeout` is in seconds for each guest. `heard` is
-    called with what a guest writes as it comes. Guests are left running where `keep` says so, and may write to their
-    disks where `writable` does.
+    called with what a guest writes as it comes, `told` with what came of each guest. Guests are left running where
+    `keep` says so, and may write to their disks where `writable` does.
     """
 
     device_model: Path | None = None
@@ -44,6 +45,7 @@ class BootRequest:
     writable: bool = False
     keep: bool = False
     heard: Callable[[str], None] | None = None
+    told: Callable[[GuestResult], None] | None = None
 
     def check(self) -> None:
         """Raise `UsageError` for what can be known before anything starts to be impossible."""
@@ -81,7 +83,7 @@ def boot_configs(configs: Sequence[Path], request: BootRequest, state: StateDir,
     models = [one.guest.device_model for one in planned if one.guest and one.guest.device_model]
     with run_folder(state) as folder:
         xen = run.choose_xen(request.xen, models, ui)
-        with run.carry_out(planned, lambda: prepare(xen, state, ui), folder, ui) as booted:
+        with run.carry_out(planned, lambda: prepare(xen, state, ui), folder, ui, request.told) as booted:
             yield booted
 
 
@@ -114,7 +116,7 @@ def boot_cases(cases: Sequence[Case], request: BootRequest, state: StateDir, ui:
             )
             order = _order(read_config(built.config), wanted, place, state)
             orders.append(replace(order, wish=replace(order.wish, steps=case.steps, files=built.files)))
-        with run.carry_out(run.plan(orders), base, folder, ui) as booted:
+        with run.carry_out(run.plan(orders), base, folder, ui, request.told) as booted:
             yield booted
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,7 +15,7 @@ _XEN_OPTION = click.option("--xen", metavar="VERSION", help="4.17, 4.20.1: a rel
 
 @click.group("contract")
 def command() -> None:
-    """List what xl can ask a device model for, and check one against it."""
+    """List what xl can ask a device model for, and try it on one: without Xen, and under a real one."""
 
 
 @command.command("list")
@@ -59,10 +60,11 @@ def check(
     from xenqemu.contract import check as contract_check
     from xenqemu.contract.model import Verdict, xen_name
     from xenqemu.contract.report import cause, counts, report_facts, write_junit
+    from xenqemu.contract.report import junit as junit_xml
 
     report = contract_check(binary, xen, session(create=False).ui, data=data)
     if junit is not None:
-        write_junit(junit, report)
+        write_junit(junit, junit_xml(report))
     if as_json:
         print_json(report_facts(report))
     else:
@@ -74,3 +76,35 @@ def check(
         summary = ", ".join(f"{number} {verdict}" for verdict, number in counts(report).items() if number)
         click.echo(f"QEMU {report.qemu} for Xen {xen_name(report.xen)}: {summary}", err=True)
     return EXIT_LAB if report.refused else EXIT_OK
+
+
+@command.command("run")
+@click.argument("names", metavar="[CASE]...", nargs=-1)
+@click.option(
+    "--dm",
+    "device_model",
+    metavar="BINARY",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The device model.  [the newest that was built]",
+)
+@click.option("--xen", metavar="XEN", help="4.17 or 4.20.  [the one that it is linked against]")
+@click.option("--jobs", metavar="N", type=click.IntRange(1), help="Hosts at once.  [as processors and memory allow]")
+@click.option("--junit", metavar="FILE", type=click.Path(path_type=Path), help="Write the results as JUnit XML too.")
+@click.option("--all", "everything", is_flag=True, help="Show what works, too.")
+@json_option
+def run(junit: Path | None, everything: bool, as_json: bool, **options: Any) -> int:
+    """Boot a guest for each thing that xl can ask for, or the CASEs, in the lab; exit 8 when one surprises."""
+    from xenqemu.contract import outcome
+    from xenqemu.contract.report import write_junit
+    from xenqemu.contract_pipeline import ContractRequest, run_contract
+
+    context = session()
+    report = run_contract(ContractRequest(**options), context.state, context.ui)
+    if junit is not None:
+        write_junit(junit, outcome.junit(report))
+    if as_json:
+        print_json(outcome.facts(report))
+    else:
+        print_table(*outcome.table(report, everything=everything))
+        click.echo(outcome.sentence(report), err=True)
+    return EXIT_LAB if report.unexpected else EXIT_OK

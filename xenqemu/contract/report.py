@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 from xenqemu.contract.model import CheckReport, Entry, Result, Verdict, xen_name
 from xenqemu.errors import MissingError
@@ -78,34 +79,36 @@ def counts(report: CheckReport) -> Mapping[str, int]:
 
 def junit(report: CheckReport) -> bytes:
     """Return `report` as JUnit XML: a refusal is a failure; what was not tried, or is known, is skipped."""
-    from xml.etree import ElementTree
-
     suite = ElementTree.Element("testsuite", name=f"contract of Xen {xen_name(report.xen)} with QEMU {report.qemu}")
-    skipped = 0
     for result in report.results:
         case = ElementTree.SubElement(
             suite, "testcase", classname=f"contract.{result.entry.group}", name=result.entry.id
         )
         case.set("time", f"{result.seconds:.3f}")
         if result.verdict is Verdict.REFUSED:
-            failure = ElementTree.SubElement(case, "failure", message=_xml_text(result.message))
-            failure.text = _xml_text(_details(result))
+            failure = ElementTree.SubElement(case, "failure", message=result.message)
+            failure.text = _details(result)
         elif result.verdict is not Verdict.TAKEN:
-            skipped += 1
-            ElementTree.SubElement(case, "skipped", message=_xml_text(f"{result.verdict.value}: {result.message}"))
-    suite.set("tests", str(len(report.results)))
-    suite.set("failures", str(len(report.refused)))
-    suite.set("errors", "0")
-    suite.set("skipped", str(skipped))
-    suite.set("time", f"{report.seconds:.3f}")
+            ElementTree.SubElement(case, "skipped", message=f"{result.verdict.value}: {result.message}")
+    return junit_bytes(suite, report.seconds)
+
+
+def junit_bytes(suite: ElementTree.Element, seconds: float) -> bytes:
+    """Return the JUnit XML of `suite`, which took so many seconds, with its test cases counted."""
+    for element in suite.iter():
+        element.text = element.text and _xml_text(element.text)
+        element.attrib = {name: _xml_text(value) for name, value in element.attrib.items()}
+    for name, counted in (("tests", "testcase"), ("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+        suite.set(name, str(sum(1 for _ in suite.iter(counted))))
+    suite.set("time", f"{seconds:.3f}")
     ElementTree.indent(suite)
     return bytes(ElementTree.tostring(suite, encoding="utf-8", xml_declaration=True)) + b"\n"
 
 
-def write_junit(path: Path, report: CheckReport) -> None:
-    """Write `report` to `path` as JUnit XML, whole or not at all; raises `MissingError` when that cannot be written."""
+def write_junit(path: Path, xml: bytes) -> None:
+    """Write JUnit XML to `path`, whole or not at all; raises `MissingError` when that cannot be written."""
     try:
-        write_atomic(path, junit(report))
+        write_atomic(path, xml)
     except OSError as error:
         raise MissingError(f"{path} cannot be written: {error.strerror}", "name another file with --junit") from error
 

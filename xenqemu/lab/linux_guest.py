@@ -39,8 +39,11 @@ def build_initramfs(base: LabBase, modules: Sequence[str], folder: Path) -> Path
             *(directory(name) for name in _FOLDERS),
             regular("bin/busybox", base.busybox, 0o755),
             link("bin/sh", "busybox"),
-            # orderly_poweroff() in the kernel, which `xl shutdown` leads to.
-            regular("sbin/poweroff", b"#!/bin/sh\nexec /bin/busybox poweroff -f\n", 0o755),
+            # orderly_poweroff() and orderly_reboot() in the kernel, which `xl shutdown` and `xl reboot` lead to.
+            *(
+                regular(f"sbin/{name}", f"#!/bin/sh\nexec /bin/busybox {name} -f\n".encode(), 0o755)
+                for name in ("poweroff", "reboot")
+            ),
             regular("init", init, 0o755),
             *(regular(f"modules/{file.name}", file) for file in files),
             regular("modules/order", "".join(f"{file.name}\n" for file in files).encode()),

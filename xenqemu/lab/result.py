@@ -20,7 +20,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class GuestResult:
-    """What came of one guest; times are in seconds.
+    """What came of one guest; times are in seconds. It was not `tried` when the host failed before its turn.
 
     `create_seconds` is what `xl create` took, `boot_seconds` what passed from then until the sign, `steps_seconds` what
     the steps of its case took then. `sign` says by what it counts as booted, `reason` why it was not created or not
@@ -30,6 +30,7 @@ class GuestResult:
     name: str
     config: str
     device_model: str = ""
+    tried: bool = True
     created: bool = False
     create_seconds: float | None = None
     booted: bool = False

@@ -99,10 +99,17 @@ def choose_xen(explicit: str | None, models: Sequence[DeviceModel], ui: Ui) -> s
 
 
 @contextmanager
-def carry_out(planned: Sequence[Planned], base: Callable[[], LabBase], run: Path, ui: Ui) -> Iterator[Booted]:
+def carry_out(
+    planned: Sequence[Planned],
+    base: Callable[[], LabBase],
+    run: Path,
+    ui: Ui,
+    told: Callable[[GuestResult], None] | None = None,
+) -> Iterator[Booted]:
     """Boot what is planned, one after the other in one host, and enter what came of it; the host ends with the context.
 
-    `base` is asked for only when there is something to boot. Logs and `result.json` go to the folder `run`.
+    `base` is asked for only when there is something to boot. Logs and `result.json` go to the folder `run`, and what
+    came of each guest to `told` as soon as it is known.
     Raises `MissingError` without an emulator or without the memory, `HostError` when the host does not come up.
     """
     guests = [one.guest for one in planned if one.guest is not None]
@@ -121,7 +128,12 @@ def carry_out(planned: Sequence[Planned], base: Callable[[], LabBase], run: Path
     with start_host(prepared, overlay, disks, options, run, ui) as host:
         seconds = monotonic() - started
         furnish(host, guests, numbers)
-        report = Report(prepared.xen_version, seconds, tuple(_boot_all(host, planned, run, ui)), run)
+        results = []
+        for result in _boot_all(host, planned, run, ui):
+            results.append(result)
+            if told is not None:
+                told(result)
+        report = Report(prepared.xen_version, seconds, tuple(results), run)
         yield Booted(_written(report), host)
 
 
@@ -136,7 +148,7 @@ def _boot_all(host: Host, planned: Sequence[Planned], run: Path, ui: Ui) -> Iter
         name = one.guest.view.name
         unknown = GuestResult(name=name, config=str(one.guest.view.path), notes=one.guest.notes)
         if failed:
-            yield replace(unknown, reason=f"not tried: {failed}")
+            yield replace(unknown, tried=False, reason=f"not tried: {failed}")
             continue
         for note in one.guest.notes:
             ui.note(f"{name}: {note}")

@@ -1,9 +1,10 @@
 #!/bin/busybox sh
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# The Linux guest's only program: what has this kernel found, and does it work? It tells on the serial port, in lines
-# `xenqemu-guest: NAME=VALUE`, of which the last one begins with `xenqemu-guest: up`. What is to be right stands on the
-# kernel's command line:
+# The Linux guest's only program: what has this kernel found, and does it work? It tells on its console, in lines
+# `xenqemu-guest: NAME=VALUE`, of which the last one begins with `xenqemu-guest: up`. From then on it is a shell there,
+# see docs/lab-guests.md. What is to be right stands on the kernel's command line:
+#   console=TTY         (the last one) where all this is
 #   xenqemu.disks=N     disks (CD drives too) and
 #   xenqemu.nics=N      network cards that there shall be; they are waited for, as drivers take their time
 #   xenqemu.sha256=HEX  what the whole of each disk gives
@@ -13,19 +14,23 @@
 /bin/busybox mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
-exec </dev/null >/dev/ttyS0 2>&1
 
-say() { echo "xenqemu-guest: $*"; }
-
-want_disks=0 want_nics=0 want_sha256= want_address=
+console=hvc0 want_disks=0 want_nics=0 want_sha256= want_address=
 for word in $(cat /proc/cmdline); do
     case $word in
+    console=*) console=${word#*=} console=${console%%,*} ;;
     xenqemu.disks=*) want_disks=${word#*=} ;;
     xenqemu.nics=*) want_nics=${word#*=} ;;
     xenqemu.sha256=*) want_sha256=${word#*=} ;;
     xenqemu.address=*) want_address=${word#*=} ;;
     esac
 done
+
+exec 3<>"/dev/$console" </dev/null >&3 2>&1
+# Every byte as it comes: no echo, no editing, no signals, no flow control.
+stty -F "/dev/$console" raw -echo
+
+say() { echo "xenqemu-guest: $*"; }
 
 while read -r module; do
     insmod "/modules/$module" || say "error=the module $module cannot be loaded"
@@ -99,5 +104,19 @@ read -r uptime _ </proc/uptime
 say "up xen=$(cat /sys/hypervisor/version/major).$(cat /sys/hypervisor/version/minor)" \
     "disks=$right/$((right + wrong)) nic=$first address=${want_address:-none} seconds=$uptime"
 
-# `xl shutdown` and `xl trigger ... power` come as signals of no interest; the kernel runs /sbin/poweroff.
-while :; do sleep 3600; done
+# What is answered is `NUMBER COMMAND`. A shell for each, so that none ends this one, not even by an error in its syntax.
+# What `xl shutdown` and `xl reboot` ask for is not in the way: the kernel runs /sbin/poweroff and /sbin/reboot.
+cd /
+while :; do
+    IFS= read -r line <&3 || {
+        sleep 1
+        continue
+    }
+    line=${line%$'\r'}
+    number=${line%% *}
+    case $number in
+    '' | *[!0-9]*) continue ;;
+    esac
+    (eval "${line#* }") 3<&-
+    say "end $number $?"
+done

@@ -1,0 +1,192 @@
+"""What came of the contract's guests under a real xl: each as expected or not, and what that says of the entries."""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from packaging.version import Version
+
+from xenqemu.contract.model import Contract, Entry, Gap
+from xenqemu.contract.report import junit_bytes
+from xenqemu.lab.cases import Case, KnownGap
+from xenqemu.lab.result import GuestResult
+
+
+class Outcome(enum.Enum):
+    """What came of a case."""
+
+    WORKS = "works"
+    GAP = "gap"  # it fails, as the table says it does
+    FAILS = "fails"
+    MENDED = "works now"  # though the table says that it fails: the table is wrong
+    ELSEWHERE = "not here"  # no guest of this lab can show it; the table says why
+
+    @property
+    def expected(self) -> bool:
+        """Whether it is as the table says."""
+        return self not in (Outcome.FAILS, Outcome.MENDED)
+
+
+@dataclass(frozen=True)
+class CaseOutcome:
+    """What came of `case`: `detail` is its sign or the reason for its failure, `reason` and `reference` those of a gap.
+
+    `entries` are the ids of what of the contract it shows. `seconds` is what it took.
+    """
+
+    case: Case
+    outcome: Outcome
+    detail: str = ""
+    reason: str = ""
+    reference: str = ""
+    seconds: float = 0.0
+    entries: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What came of a run of the contract: on which device model, of which QEMU, under which Xen, and where logs are."""
+
+    device_model: str
+    qemu: Version
+    xen: str
+    outcomes: tuple[CaseOutcome, ...]
+    seconds: float
+    logs: tuple[Path, ...] = field(default=())
+
+    @property
+    def unexpected(self) -> tuple[CaseOutcome, ...]:
+        """What is other than the table says."""
+        return tuple(one for one in self.outcomes if not one.outcome.expected)
+
+    def counts(self) -> dict[str, int]:
+        """Return how many outcomes there are of each kind that there is."""
+        counted = {kind.value: sum(one.outcome is kind for one in self.outcomes) for kind in Outcome}
+        return {kind: number for kind, number in counted.items() if number}
+
+
+def cases_of(cases: Sequence[Case], contract: Contract, xen: Version, qemu: Version) -> tuple[Case, ...]:
+    """Return those of `cases` that a run with this Xen and this QEMU has to show.
+
+    Left out are guests that are not to boot, those that need a newer Xen or QEMU, and those of which this libxl passes
+    nothing to this device model.
+    """
+    shown = _shown(contract)
+    return tuple(
+        case
+        for case in cases
+        if not case.fails
+        and not (case.xen and case.xen > xen)
+        and not (case.qemu and case.qemu > qemu)
+        and (case.name not in shown or any(e.passed_by(xen) and e.sent_to(qemu) for e in shown[case.name]))
+    )
+
+
+def _shown(contract: Contract) -> dict[str, list[Entry]]:
+    shown: dict[str, list[Entry]] = {}
+    for entry in contract.entries:
+        shown.setdefault(entry.case, []).append(entry)
+    return shown
+
+
+def judge(case: Case, result: GuestResult | None, contract: Contract, xen: Version, qemu: Version) -> CaseOutcome:
+    """Return what `result`, of the guest of `case` (None: there was none), means for this Xen and this QEMU."""
+    entries = [e for e in contract.entries if e.case == case.name and e.passed_by(xen) and e.sent_to(qemu)]
+    ids = tuple(entry.id for entry in entries)
+    if result is None:
+        return CaseOutcome(case, Outcome.ELSEWHERE, case.reason, case.reason, case.reference, entries=ids)
+    parts = (result.create_seconds, result.boot_seconds, result.steps_seconds)
+    seconds = sum(part or 0.0 for part in parts)
+    known = case.gap(xen, qemu)
+    if result.booted:
+        if known is None:
+            return CaseOutcome(case, Outcome.WORKS, result.sign, seconds=seconds, entries=ids)
+        detail = f"it works, and the table says that it does not: {known.reason}"
+        return CaseOutcome(case, Outcome.MENDED, detail, known.reason, known.reference, seconds, ids)
+    said = "\n".join((result.reason, *result.log))
+    gap = next((gap for gap in _gaps(known, entries, xen, qemu) if re.search(_pattern(gap), said)), None)
+    if gap is None:
+        return CaseOutcome(case, Outcome.FAILS, result.reason, seconds=seconds, entries=ids)
+    return CaseOutcome(case, Outcome.GAP, result.reason, gap.reason, gap.reference, seconds, ids)
+
+
+def _gaps(known: KnownGap | None, entries: Sequence[Entry], xen: Version, qemu: Version) -> list[KnownGap | Gap]:
+    gaps: list[KnownGap | Gap] = [known] if known else []
+    # What a build lacks is known by what it says, not by its version.
+    return gaps + [gap for entry in entries for gap in entry.gap(xen, qemu) if gap.message]
+
+
+def _pattern(gap: KnownGap | Gap) -> str:
+    return gap.fails if isinstance(gap, KnownGap) else gap.message
+
+
+def facts(report: RunReport) -> dict[str, Any]:
+    """Return `report` as JSON has it."""
+    return {
+        "device_model": report.device_model,
+        "qemu": str(report.qemu),
+        "xen": report.xen,
+        "seconds": round(report.seconds, 1),
+        "counts": report.counts(),
+        "logs": [str(path) for path in report.logs],
+        "cases": [
+            {
+                "case": one.case.name,
+                "group": one.case.group,
+                "summary": one.case.summary,
+                "outcome": one.outcome.value,
+                "expected": one.outcome.expected,
+                "detail": one.detail,
+                "reason": one.reason,
+                "reference": one.reference,
+                "seconds": round(one.seconds, 1),
+                "entries": list(one.entries),
+            }
+            for one in report.outcomes
+        ],
+    }
+
+
+def junit(report: RunReport) -> bytes:
+    """Return `report` as JUnit XML: what is not as the table says is a failure, gaps are skipped with their reason."""
+    suite = ElementTree.Element("testsuite", name=f"contract under Xen {report.xen} with QEMU {report.qemu}")
+    for one in report.outcomes:
+        test = ElementTree.SubElement(suite, "testcase", classname=f"contract.{one.case.group}", name=one.case.name)
+        test.set("time", f"{one.seconds:.1f}")
+        if not one.outcome.expected:
+            failure = ElementTree.SubElement(test, "failure", message=one.detail)
+            failure.text = "\n".join((one.case.summary, *one.entries))
+        elif one.outcome is not Outcome.WORKS:
+            ElementTree.SubElement(
+                test, "skipped", message=f"{one.outcome.value}: {one.reason or one.detail} ({one.reference})"
+            )
+    return junit_bytes(suite, report.seconds)
+
+
+def table(report: RunReport, *, everything: bool) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the columns and rows of a table: what does not simply work, or all `everything`."""
+    rows: list[tuple[str, ...]] = [
+        (one.case.name, one.outcome.value, f"{one.seconds:.0f} s" if one.seconds else "-", _because(one))
+        for one in report.outcomes
+        if everything or one.outcome is not Outcome.WORKS
+    ]
+    return ("case", "outcome", "took", "because"), rows
+
+
+def _because(one: CaseOutcome) -> str:
+    if one.outcome is Outcome.WORKS:
+        return one.case.summary
+    return f"{one.reason} ({one.reference})" if one.outcome.expected else one.detail
+
+
+def sentence(report: RunReport) -> str:
+    """Return a line about the whole."""
+    counted: Mapping[str, int] = report.counts()
+    parts = ", ".join(f"{number} {kind}" for kind, number in counted.items())
+    return f"QEMU {report.qemu} under Xen {report.xen}: {parts}"

@@ -1,0 +1,149 @@
+"""The contract's guests booted with a device model, in as many virtual hosts as it takes, and judged."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xenqemu.errors import LabError
+from xenqemu.state import StateDir
+from xenqemu.ui import QuietUi, Ui
+
+if TYPE_CHECKING:
+    from xenqemu.contract.outcome import RunReport
+    from xenqemu.lab.cases import Case
+    from xenqemu.lab.result import GuestResult
+
+# A host has room for some thirty disks (slots of its PCI bus), and a guest has one to three.
+_GUESTS_IN_A_HOST = 12
+_HOST_BYTES = 4 << 30
+_MOST_HOSTS = 8
+# A host can fail without any fault of the guest whose turn it was.
+_ATTEMPTS = 2
+
+
+@dataclass(frozen=True)
+class ContractRequest:
+    """What to run: the cases called `names` (none: all), on `device_model` (None: the newest that was built).
+
+    `xen` None is the one that the device model is linked against; `jobs` is how many hosts run at once (None: as many
+    as this machine has processors and memory for).
+    """
+
+    device_model: Path | None = None
+    xen: str | None = None
+    names: Sequence[str] = ()
+    jobs: int | None = None
+
+
+@dataclass
+class _Tally:
+    """What has come so far, from several threads."""
+
+    results: dict[str, GuestResult] = field(default_factory=dict)
+    attempts: dict[str, int] = field(default_factory=dict)
+    logs: list[Path] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, result: GuestResult) -> None:
+        with self.lock:
+            self.results[result.name] = result
+
+
+def run_contract(request: ContractRequest, state: StateDir, ui: Ui) -> RunReport:
+    """Boot the contract's guests under a real xl and return what came of each.
+
+    Raises `UsageError` for an unknown case or Xen, `MissingError` without a device model, an emulator or a package
+    archive, `LabError` when no host comes up.
+    """
+    from packaging.version import Version
+
+    from xenqemu.contract.outcome import RunReport, cases_of, judge
+    from xenqemu.contract.table import load
+    from xenqemu.lab import run
+    from xenqemu.lab.base import prepare
+    from xenqemu.lab.cases import find_cases, load_cases
+    from xenqemu.lab.device_model import inspect_device_model
+    from xenqemu.vm.binary import choose_binary
+    from xenqemu.vm.device_model import Interview
+
+    started = time.monotonic()
+    contract = load()
+    model = Path.cwd() / request.device_model if request.device_model else choose_binary(state).path
+    qemu = Version(Interview(model, state).model().version or "0")
+    base = prepare(run.choose_xen(request.xen, [inspect_device_model(model)], ui), state, ui)
+    xen = Version(base.xen_version)
+    cases = cases_of(find_cases(request.names) or load_cases(), contract, xen, qemu)
+    tally = _Tally()
+    _boot_all([case for case in cases if case.runs], model, base.series, request.jobs, tally, state, ui)
+    return RunReport(
+        device_model=str(model),
+        qemu=qemu,
+        xen=base.xen_version,
+        outcomes=tuple(judge(case, tally.results.get(case.name), contract, xen, qemu) for case in cases),
+        seconds=time.monotonic() - started,
+        logs=tuple(tally.logs),
+    )
+
+
+def _boot_all(
+    cases: Sequence[Case], model: Path, xen: str, jobs: int | None, tally: _Tally, state: StateDir, ui: Ui
+) -> None:
+    """Boot each of `cases`; those whose host failed once more, in another."""
+    waiting = list(cases)
+    running: set[Future[list[Case]]] = set()
+    hosts = jobs or _hosts()
+    # Even shares, so that the last hosts do not run alone for long.
+    share = max(1, min(_GUESTS_IN_A_HOST, -(-len(cases) // hosts)))
+    with ui.progress(f"booting {len(cases)} guests under Xen {xen}") as progress, ThreadPoolExecutor(hosts) as pool:
+        while waiting or running:
+            while waiting and len(running) < hosts:
+                batch, waiting = waiting[:share], waiting[share:]
+                running.add(pool.submit(_boot, batch, model, xen, tally, state))
+            done, running = wait(running, timeout=1, return_when=FIRST_COMPLETED)
+            waiting += [case for future in done for case in future.result()]
+            with tally.lock:
+                progress.update(len(tally.results), len(cases), next(reversed(tally.results), ""))
+
+
+def _boot(batch: Sequence[Case], model: Path, xen: str, tally: _Tally, state: StateDir) -> list[Case]:
+    """Boot the guests of `batch` in one host, and return those that have to be tried again in another."""
+    from xenqemu.boot_pipeline import BootRequest, boot_cases
+
+    request = BootRequest(device_model=model, xen=xen, told=tally.add)
+    try:
+        with boot_cases(batch, request, state, QuietUi()) as booted:
+            tally.logs.append(booted.report.run)
+            results = {guest.name: guest for guest in booted.report.guests}
+    except LabError:
+        if _exhausted(batch[0], tally):
+            raise
+        return list(batch)
+    again = [case for case in batch if not results[case.name].tried]
+    with tally.lock:
+        for case in again:
+            del tally.results[case.name]
+    # The guest in front of them was there when the host failed, and has the same chance.
+    suspect = next((case for case, after in itertools.pairwise(batch) if after in again), None)
+    if again and suspect is not None and suspect not in again and not _exhausted(suspect, tally):
+        with tally.lock:
+            del tally.results[suspect.name]
+        again.append(suspect)
+    return again
+
+
+def _exhausted(case: Case, tally: _Tally) -> bool:
+    tally.attempts[case.name] = tally.attempts.get(case.name, 0) + 1
+    return tally.attempts[case.name] >= _ATTEMPTS
+
+
+def _hosts() -> int:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    return max(1, min(len(os.sched_getaffinity(0)), memory // _HOST_BYTES, _MOST_HOSTS))
