@@ -68,6 +68,7 @@ say "kernel=$(uname -r) after $uptime s"
 say "xen=$(cat /sys/hypervisor/version/major).$(cat /sys/hypervisor/version/minor)"
 say "cpus=$(nproc)"
 for device in /sys/bus/pci/devices/*; do
+    [ -e "$device" ] || continue # a PV or PVH guest has no bus
     read -r vendor <"$device/vendor"
     read -r id <"$device/device"
     driver=none
