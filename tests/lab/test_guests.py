@@ -53,7 +53,7 @@ def test_every_guest_boots_or_fails_as_it_should(xenqemu: Run, device_model: Pat
 
 
 def test_the_screen_shows_what_the_guest_has_drawn(xenqemu: Run, device_model: Path, tmp_path: Path) -> None:
-    path = build_case(find_case("boot-sector"), no_base, tmp_path)
+    path = build_case(find_case("boot-sector"), no_base, tmp_path).config
     picture = tmp_path / "screen.png"
     xenqemu("lab", "boot", path, "--dm", device_model, "--expect", "guest: up ", "--screenshot", picture)
     with Image.open(picture) as image:

@@ -70,7 +70,8 @@ class FakeHost:
 
     def start(self, argv: Sequence[str], *, stdin: bytes = b"") -> FakeJob:
         self.commands.append(tuple(argv))
-        job = FakeJob(self.create if self.creates and "create" in argv else None)
+        ended = self.create if self.creates and "create" in argv else self.answers.get(argv[0])
+        job = FakeJob(ended)
         self.jobs.append(job)
         return job
 

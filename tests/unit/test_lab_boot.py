@@ -10,12 +10,13 @@ import pytest
 
 from tests.unit.fake_host import SERIAL, FakeHost
 from xenqemu.errors import LabError
-from xenqemu.lab import boot
+from xenqemu.lab import boot, watched
 from xenqemu.lab.boot import Wish, boot_guest, furnish
 from xenqemu.lab.model import Completed, HostDisk, HostError
 from xenqemu.lab.result import GuestResult, Memory
 from xenqemu.lab.screen import Screen
 from xenqemu.lab.staging import StagedDisk, StagedGuest
+from xenqemu.lab.steps import Dom0Step
 from xenqemu.vm.guest import view_xl
 from xenqemu.vm.xlcfg import parse
 
@@ -36,7 +37,7 @@ def staged(text: str = CONFIG) -> StagedGuest:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(boot, "_POLL", 0.001)
     monkeypatch.setattr(boot, "_LOOK_EVERY", 0.0)
-    monkeypatch.setattr(boot, "_OPEN_SECONDS", 0.01)
+    monkeypatch.setattr(watched, "_OPEN_SECONDS", 0.01)
 
 
 @pytest.fixture
@@ -166,15 +167,18 @@ def test_nothing_is_heard(host: FakeHost, run: Boot) -> None:
     assert result.reason.endswith("the last thing its firmware said: Invoking SeaBIOS ...")
 
 
-def test_checks_have_to_hold(host: FakeHost, run: Boot) -> None:
+def test_steps_have_to_hold(host: FakeHost, run: Boot) -> None:
     host.later = {SERIAL: b"guest login: "}
     host.answers["ping"] = Completed(b"3 packets, 0% loss\n", b"", 0)
-    good, bad = Check(("ping", "-c", "3", "192.0.2.2"), " 0% loss"), Check(("ping", "x"), "100% loss")
-    assert run(checks=(good,)).booted
+    good, bad = Dom0Step(("ping", "-c", "3", "{address}"), " 0% loss"), Dom0Step(("ping", "x"), "100% loss")
+    result = run(steps=(good,), files={"address": "192.0.2.2"})
+    assert result.booted
+    assert result.steps_seconds is not None
+    assert ("ping", "-c", "3", "192.0.2.2") in host.commands
     host.files[SERIAL] = b""
-    result = run(checks=(good, bad))
+    result = run(steps=(good, bad))
     assert not result.booted
-    assert result.reason == "in dom0 `ping x` ended with 0: 3 packets, 0% loss"
+    assert result.reason == "step 2, in dom0 `ping x`: it said other than expected: 3 packets, 0% loss"
 
 
 def test_a_screenshot(host: FakeHost, run: Boot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +189,7 @@ def test_a_screenshot(host: FakeHost, run: Boot, tmp_path: Path, monkeypatch: py
         passwords.append(password)
         return Screen(1, 1, b"rgb")
 
-    monkeypatch.setattr(boot, "capture", capture)
+    monkeypatch.setattr("xenqemu.lab.screen.capture", capture)
     result = run(staged(CONFIG + "vncpasswd='geheim'\n"), screenshot=tmp_path / "x.png")
     assert result.screenshot == str(tmp_path / "x.png")
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
@@ -199,7 +203,7 @@ def test_a_screenshot(host: FakeHost, run: Boot, tmp_path: Path, monkeypatch: py
     def dark(stream: object, *, password: str | None, timeout: float) -> Screen:
         raise LabError("the guest's screen is dark")
 
-    monkeypatch.setattr(boot, "capture", dark)
+    monkeypatch.setattr("xenqemu.lab.screen.capture", dark)
     host.files[SERIAL] = b""
     assert run(screenshot=tmp_path / "y.png").reason == "the guest's screen is dark"
 

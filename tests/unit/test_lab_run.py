@@ -68,7 +68,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHost:
     monkeypatch.setattr(run, "start_host", start)
     monkeypatch.setattr(run, "find_emulator", str)
     monkeypatch.setattr(boot, "_POLL", 0.001)
-    monkeypatch.setattr(boot, "_OPEN_SECONDS", 0.01)
+    monkeypatch.setattr("xenqemu.lab.watched._OPEN_SECONDS", 0.01)
     return host
 
 
@@ -202,7 +202,17 @@ def test_folders_of_runs(state: StateDir) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-GOOD = GuestResult("g", "g.cfg", "/dm", True, 1.0, True, "a sign", 2.0, memory=Memory(20_000_000, 1, 1))
+GOOD = GuestResult(
+    "g",
+    "g.cfg",
+    "/dm",
+    created=True,
+    create_seconds=1.0,
+    booted=True,
+    sign="a sign",
+    boot_seconds=2.0,
+    memory=Memory(20_000_000, 1, 1),
+)
 BAD = replace(GOOD, name="b", booted=False, sign="", reason="no bootable disk", boot_seconds=None, memory=None)
 
 
