@@ -20,7 +20,7 @@ from xenqemu.boot_pipeline import save_cases
 from xenqemu.cli.main import main
 from xenqemu.errors import UsageError
 from xenqemu.lab.case_files import build_case
-from xenqemu.lab.cases import Case, find_case, load_cases
+from xenqemu.lab.cases import Case, find_case, find_cases, load_cases
 from xenqemu.lab.disk_image import SECTORS
 from xenqemu.lab.model import LabBase
 from xenqemu.lab.steps import read_step
@@ -212,7 +212,14 @@ def test_a_guest_that_is_not_what_it_should_be_is_not(name: str, said: str, was:
 def test_a_name_that_is_none() -> None:
     with pytest.raises(UsageError, match="no case 'nothing'") as caught:
         find_case("nothing")
-    assert "linux-pv" in caught.value.hint
+    assert "basics" in caught.value.hint
+
+
+def test_a_name_can_be_that_of_a_group() -> None:
+    found = [case.name for case in find_cases(["linux-panic", "failures", "boot-sector"])]
+    assert found[0] == "linux-panic"
+    assert set(found) == {case.name for case in CASES if case.group == "failures"} | {"boot-sector"}
+    assert len(found) == len(set(found))
 
 
 def test_what_a_case_needs_is_a_version() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,18 @@ def test_every_option_has_its_place() -> None:
     assert argv[-2:] == ["-device", "e1000e"]
 
 
+def test_disks_share_slots_and_there_is_an_end_to_them(tmp_path: Path) -> None:
+    disks = [HostDisk(tmp_path / "a")] * 192
+    (tmp_path / "a").touch()
+    argv = made(None, *disks)
+    places = re.findall(r"serial=\d+,addr=(\S+?),", " ".join(after(argv, "-device")))
+    assert places[:9] == [*(f"0x8.{function}" for function in range(8)), "0x9.0"]
+    assert places[-1] == "0x1f.7"
+    assert len(set(places)) == 192
+    with pytest.raises(LabError, match="193 disks"):
+        made(None, *disks, disks[0])
+
+
 def test_a_disk_is_given_as_raw_bytes_whatever_its_name(tmp_path: Path) -> None:
     path = tmp_path / "a,b:c file=x.qcow2"
     path.write_bytes(b"QFI\xfb")
@@ -70,7 +83,7 @@ def test_a_disk_is_given_as_raw_bytes_whatever_its_name(tmp_path: Path) -> None:
         f"if=none,id=disk0,format=raw,snapshot=on,file.driver=file,file.filename={escaped}",
         f"if=none,id=disk1,format=raw,snapshot=off,file.driver=file,file.filename={escaped}",
     ]
-    assert [value.rpartition(",")[2] for value in after(argv, "-device") if "blk" in value] == ["serial=0", "serial=1"]
+    assert re.findall(r"serial=\d+", " ".join(after(argv, "-device"))) == ["serial=0", "serial=1"]
     for broken in (tmp_path, tmp_path / "none"):
         with pytest.raises(LabError, match="is not there"):
             made(None, HostDisk(broken))

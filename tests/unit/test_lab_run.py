@@ -319,7 +319,7 @@ def test_cases_that_need_something_newer_are_left_out(
         (replace(case, qemu=Version("99")), "it needs QEMU 99"),
         (replace(case, expect="up", qemu=Version("10.0")), ""),
     ):
-        monkeypatch.setattr("xenqemu.lab.cases.find_case", lambda name, newer=newer: newer)
+        monkeypatch.setattr("xenqemu.lab.cases.find_cases", lambda names, newer=newer: (newer,))
         host.files[SERIAL] = b""
         done = xenqemu("cases", "boot-sector", "--dm", "dm", "--json", "--xen", "4.17")
         assert [guest["name"] for guest in json.loads(done.stdout)["guests"]] == ([] if left_out else ["boot-sector"])

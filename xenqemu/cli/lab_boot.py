@@ -71,20 +71,23 @@ def cases(
     keep: bool,
     **options: Any,
 ) -> int:
-    """Boot the lab's own guests, all that are meant to boot or those called NAME."""
+    """Boot the lab's own guests: the basic ones, or those called NAME, which can be a group's."""
     from xenqemu.boot_pipeline import BootRequest, boot_cases, save_cases
-    from xenqemu.lab.cases import find_case, load_cases
+    from xenqemu.lab.cases import BASIC, find_cases, load_cases
 
-    chosen = tuple(map(find_case, dict.fromkeys(names))) or tuple(
-        case for case in load_cases() if case.boots or list_only
-    )
+    chosen = find_cases(names or (BASIC,)) if names or not list_only else load_cases()
     if list_only:
         if as_json:
             print_json(
-                {"cases": [{"name": case.name, "summary": case.summary, "boots": case.boots} for case in chosen]}
+                {
+                    "cases": [
+                        {"name": case.name, "group": case.group, "summary": case.summary, "boots": case.boots}
+                        for case in chosen
+                    ]
+                }
             )
         else:
-            print_table(("case", "what it tries"), [(case.name, case.summary) for case in chosen])
+            print_table(("case", "group", "what it tries"), [(case.name, case.group, case.summary) for case in chosen])
         return EXIT_OK
     context = session()
     if save is not None:

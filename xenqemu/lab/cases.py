@@ -17,7 +17,9 @@ from xenqemu.lab.steps import Step, read_step
 
 Setting = str | int | list[str]
 
-_GUEST = ("variant", "image", "modules", "cmdline", "address", "extra", "tools")
+# The group of those that show at once whether anything works.
+BASIC = "basics"
+_GUEST = ("variant", "image", "images", "modules", "cmdline", "address", "extra", "tools")
 
 
 @dataclass(frozen=True)
@@ -105,13 +107,21 @@ def find_case(name: str) -> Case:
     """Return the case called `name`. Raises `UsageError` when there is none."""
     cases = {case.name: case for case in load_cases()}
     if name not in cases:
-        raise UsageError(f"the lab has no case '{name}'", f"it has {', '.join(cases)}")
+        groups = ", ".join(dict.fromkeys(case.group for case in cases.values()))
+        raise UsageError(
+            f"the lab has no case '{name}'",
+            f"`xenqemu lab cases --list` shows what it has; a whole group is one of {groups}",
+        )
     return cases[name]
 
 
 def find_cases(names: Sequence[str]) -> tuple[Case, ...]:
-    """Return the cases called `names`, in that order; raises as `find_case` does."""
-    return tuple(map(find_case, names))
+    """Return the cases called `names`, of which one may be a group's. Raises `UsageError` for one that there is not."""
+    found: dict[str, Case] = {}
+    for name in names:
+        group = [case for case in load_cases() if case.group == name]
+        found |= {case.name: case for case in group or [find_case(name)]}
+    return tuple(found.values())
 
 
 def _case(group: str, name: str, table: Mapping[str, Any], kind: Mapping[str, Any]) -> Case:

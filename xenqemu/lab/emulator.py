@@ -18,6 +18,9 @@ STREAM_PORT = "xenqemu.stream"
 # Virtio in a PV dom0 has to go through the DMA API, as its physical addresses are not the machine's: modern virtio
 # with VIRTIO_F_ACCESS_PLATFORM says so (vring_use_dma_api in the kernel's drivers/virtio/virtio_ring.c).
 _VIRTIO = "iommu_platform=on,disable-legacy=on"
+# The chipset and the virtio serial device are in front of it, and what HostOptions adds.
+_FIRST_DISK = 8
+_MOST_DISKS = (32 - _FIRST_DISK) * 8
 _KVM = Path("/dev/kvm")
 _NESTED = (Path("/sys/module/kvm_amd/parameters/nested"), Path("/sys/module/kvm_intel/parameters/nested"))
 
@@ -88,6 +91,8 @@ def arguments(recipe: Recipe, options: HostOptions, disks: Sequence[HostDisk], w
     argv += _port("agent", f"fd={wiring.agent}", AGENT_PORT)
     for number, descriptor in enumerate(wiring.streams):
         argv += _port(f"stream{number}", f"fd={descriptor},server=on,wait=off", f"{STREAM_PORT}.{number}")
+    if len(disks) > _MOST_DISKS:
+        raise LabError(f"the guests have {len(disks)} disks, a host takes {_MOST_DISKS}", "boot fewer guests at once")
     for number, disk in enumerate(disks):
         argv += _disk(number, disk)
     argv += ["-kernel", wiring.hypervisor, "-append", " ".join(_xen_words(recipe, options))]
@@ -111,8 +116,14 @@ def _disk(number: int, disk: HostDisk) -> list[str]:
         "-drive",
         f"{drive},file.driver={'file' if path.is_file() else 'host_device'},file.filename={escaped}",
         "-device",
-        f"virtio-blk-pci,{_VIRTIO},drive=disk{number},serial={number}",
+        f"virtio-blk-pci,{_VIRTIO},drive=disk{number},serial={number},{_address(number)}",
     ]
+
+
+def _address(number: int) -> str:
+    """Return where disk `number` goes on the bus: eight are one device, or there would be room for less than thirty."""
+    device, function = divmod(number, 8)
+    return f"addr={_FIRST_DISK + device:#x}.{function},multifunction=on"
 
 
 def _xen_words(recipe: Recipe, options: HostOptions) -> list[str]:
