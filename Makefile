@@ -8,11 +8,12 @@ DESTDIR ?=
 # The Xen and the QEMU to build from: anything that `xenqemu build` takes as --xen and --qemu.
 XEN_ROOT ?=
 QEMU_SRC ?=
-# Words for `scripts/bootstrap`, `xenqemu build`, `xenqemu lab cases`, pytest and the benchmark.
+# Words for `scripts/bootstrap`, `xenqemu build`, `xenqemu lab cases`, pytest, scripts/contract-table and the benchmark.
 BOOTSTRAP_FLAGS ?=
 BUILD_FLAGS ?=
 LAB_FLAGS ?=
 PYTEST_FLAGS ?=
+CONTRACT_FLAGS ?=
 BENCH_FLAGS ?=
 
 python := .venv/bin/python
@@ -31,7 +32,8 @@ xenqemu = env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL -u DESTDIR -u prefix -u XEN_RO
 build = $(xenqemu) $(if $(silent),--quiet) build $(if $(QEMU_SRC),--qemu $(call quoted,$(QEMU_SRC))) \
 	$(if $(XEN_ROOT),--xen $(call quoted,$(XEN_ROOT))) $(if $(jobs),--jobs $(jobs)) $(cc) $(BUILD_FLAGS)
 
-.PHONY: all build boot setup setup-boot setup-test install test unit integration lab fuzz lint bench clean distclean help
+.PHONY: all build boot setup setup-boot setup-test install test unit integration lab contract fuzz lint bench clean \
+	distclean help
 
 all: boot ## set up, build the default QEMU into ./dist, boot a guest with it
 
@@ -66,6 +68,9 @@ integration: setup-test ## the tests that build real QEMUs
 
 lab: setup-test ## the tests that boot real guests
 	@$(python) -m pytest tests/lab $(PYTEST_FLAGS)
+
+contract: setup-test ## what xl can ask for, on every QEMU under every Xen: hours, and docs/contract-table.md
+	@$(python) scripts/contract-table $(CONTRACT_FLAGS)
 
 fuzz: setup-test ## 100,000 VM configs against Xen's own parser
 	@$(python) -m pytest tests/fuzz $(PYTEST_FLAGS)
