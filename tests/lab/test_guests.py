@@ -7,6 +7,7 @@ import os
 import re
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 from PIL import Image
 
@@ -22,34 +23,33 @@ PALETTE = {
     (255, 255, 255),
 }
 
-# Left to `xenqemu lab cases` and XENQEMU_TEST_ALL_CASES=1: what test_matrix.py and test_boot.py see as well, and two
-# whose firmware or driver waits for minutes under emulation.
-ELSEWHERE = {"boot-sector", "linux-emulated", "no-disk", "damaged-disk", "not-a-kernel", "ahci", "linux-e1000"}
-
 
 def no_base() -> LabBase:
     raise AssertionError("a boot sector needs no base")
 
 
-def test_every_guest_boots_or_fails_as_it_should(xenqemu: Run, device_model: Path) -> None:
+def test_what_xl_can_ask_for_works_or_is_a_known_gap(xenqemu: Run, device_model: Path, tmp_path: Path) -> None:
     thorough = bool(os.environ.get("XENQEMU_TEST_ALL_CASES"))
-    assert {case.name for case in load_cases()} >= ELSEWHERE
-    cases = [case for case in load_cases() if thorough or case.name not in ELSEWHERE]
-    names = [case.name for case in cases]
-    done = xenqemu("lab", "cases", *names, "--dm", device_model, "--json", exit_code=None)
+    names = [case.name for case in load_cases() if not case.fails and (thorough or not case.slow)]
+    junit = tmp_path / "junit.xml"
+    done = xenqemu("contract", "run", *names, "--dm", device_model, "--junit", junit, "--json", exit_code=None)
     report: dict[str, Any] = json.loads(done.stdout)
-    guests = {guest["name"]: guest for guest in report["guests"]}
-    assert list(guests) == names
-    wrong = {}
-    for case in cases:
-        guest = guests[case.name]
-        if guest["booted"] is not case.boots or not re.search(case.fails, guest["reason"]):
-            wrong[case.name] = guest["reason"] or guest["sign"]
-    assert not wrong, done.stderr
+    surprises = {case["case"]: case["detail"] for case in report["cases"] if not case["expected"]}
+    assert not surprises, done.stderr
     assert done.returncode == 0
-    said = (Path(report["logs"]) / "linux-pv.serial-port.log").read_text()
-    assert re.search(r"xenqemu-guest: pci=\S+ 5853:0001 xen-platform-pci", said)
-    assert re.search(r"xenqemu-guest: nic=eth0 vif 00:16:3e:58:51:02", said)
+    # What a run leaves out is what needs a newer Xen or QEMU than this, or what this libxl never passes.
+    assert len(report["cases"]) > 0.9 * len(names)
+    assert report["counts"]["works"] > 0.8 * len(names)
+    assert ElementTree.parse(junit).getroot().get("failures") == "0"
+
+
+def test_what_shall_not_boot_says_why(xenqemu: Run, device_model: Path) -> None:
+    # The others of this group are seen in test_boot.py.
+    names = ["no-boot-signature", "linux-panic"]
+    done = xenqemu("lab", "cases", *names, "--dm", device_model, "--json")
+    for guest in json.loads(done.stdout)["guests"]:
+        assert not guest["booted"]
+        assert re.search(find_case(guest["name"]).fails, guest["reason"])
 
 
 def test_the_screen_shows_what_the_guest_has_drawn(xenqemu: Run, device_model: Path, tmp_path: Path) -> None:

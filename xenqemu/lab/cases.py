@@ -47,8 +47,8 @@ class Case:
     `kind` is one of kinds.toml, or `none` for what the lab cannot do at all, with its `reason` and `reference`. A guest
     that is to boot says what `expect` (a regular expression) matches within `timeout` seconds, and then its `steps`
     hold; for one that is not to boot `fails` matches the reason, and is not empty. `xen` and `qemu` are the oldest that
-    can do it (None: all that are supported), `gaps` where it is known to fail. `guest` tells `build_case` what its
-    files hold.
+    can do it (None: all that are supported), `gaps` where it is known to fail. A `slow` one is not for everyday.
+    `guest` tells `build_case` what its files hold.
     """
 
     name: str
@@ -65,6 +65,7 @@ class Case:
     reason: str = ""
     reference: str = ""
     group: str = ""
+    slow: bool = False
     guest: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -143,6 +144,7 @@ def _case(group: str, name: str, table: Mapping[str, Any], kind: Mapping[str, An
         reason=words.get("reason", ""),
         reference=words.get("reference", ""),
         group=group,
+        slow=words.get("slow", False),
         guest={key: words[key] for key in _GUEST if key in words},
     )
 
