@@ -49,6 +49,7 @@ class FakeServer:
     chunk: int = 1 << 16
     heard: list[bytes] = field(default_factory=list)
     requests: list[Rectangle] = field(default_factory=list)
+    keys: list[tuple[int, bool]] = field(default_factory=list)
 
     def _send(self, stream: socket.socket, data: bytes) -> None:
         for start in range(0, len(data), self.chunk):
@@ -72,9 +73,13 @@ class FakeServer:
         assert file.read(20)[4:] == struct.pack(">BBBBHHHBBB3x", 32, 24, 0, 1, 255, 255, 255, 16, 8, 0)
         (count,) = struct.unpack(">BxH", file.read(4))[1:]
         assert struct.unpack(f">{count}i", file.read(4 * count)) == (0, -223)
-        while request := file.read(10):
-            kind, incremental, *rectangle = struct.unpack(">BBHHHH", request)
-            assert (kind, incremental) == (3, 0)
+        while kind := file.read(1):
+            if kind == b"\x04":
+                down, keysym = struct.unpack(">BxxI", file.read(7))
+                self.keys.append((keysym, bool(down)))
+                continue
+            incremental, *rectangle = struct.unpack(">BHHHH", file.read(9))
+            assert (kind, incremental) == (b"\x03", 0)
             self.requests.append((rectangle[0], rectangle[1], rectangle[2], rectangle[3]))
             if self.dies_after is not None and len(self.requests) > self.dies_after:
                 return

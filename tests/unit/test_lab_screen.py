@@ -15,7 +15,8 @@ from PIL import Image
 
 from tests.unit.fake_rfb import FakeServer, Rectangle, resize, serve, update
 from xenqemu.errors import LabError
-from xenqemu.lab.screen import Screen, capture, write_png
+from xenqemu.lab import screen
+from xenqemu.lab.screen import Screen, capture, connect, write_png
 
 PICTURE = bytes(range(24))  # 4 by 2
 WHOLE = update(PICTURE, 4, (0, 0, 4, 2))
@@ -86,6 +87,49 @@ def test_sending_on_a_connection_that_is_gone_is_no_traceback() -> None:
         stream.shutdown(socket.SHUT_WR)
         with pytest.raises(LabError, match="broke"):
             capture(stream, timeout=2)
+
+
+def test_a_server_that_does_not_answer_is_told_within_the_time() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs, pytest.raises(LabError, match="has not answered after 0 s"):
+        connect(ours, timeout=0.1)
+
+
+def test_keys_are_pressed_and_released_with_shift_where_a_keyboard_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(screen, "_KEY_SECONDS", 0)
+    server = FakeServer(answers=[WHOLE])
+    with serve(server) as stream:
+        client = connect(stream)
+        client.type("y?\n")
+        assert client.picture().rgb == PICTURE  # the server has read what came before
+    shift, shifted = 0xFFE1, ord("?")
+    assert server.keys == [
+        *((ord("y"), down) for down in (True, False)),
+        *((shift, True), (shifted, True), (shifted, False), (shift, False)),
+        *((0xFF0D, down) for down in (True, False)),
+    ]
+
+
+@given(st.text(alphabet=st.characters(min_codepoint=0x20, max_codepoint=0xFF), min_size=1, max_size=5))
+def test_what_is_pressed_is_released(text: str) -> None:
+    server = FakeServer(answers=[WHOLE])
+    printable = "".join(character for character in text if character.isprintable())
+    with pytest.MonkeyPatch.context() as patch, serve(server) as stream:
+        patch.setattr(screen, "_KEY_SECONDS", 0)
+        client = connect(stream)
+        client.type(printable)
+        client.picture()
+    pressed = [keysym for keysym, down in server.keys if down]
+    assert sorted(pressed) == sorted(keysym for keysym, down in server.keys if not down)
+    assert [keysym for keysym in pressed if keysym != 0xFFE1] == [ord(character) for character in printable]
+
+
+@pytest.mark.parametrize("text", ["\0", "\x7f", "a\x85", "\u20ac"])
+def test_nothing_is_typed_of_a_text_with_a_character_that_has_no_key(text: str) -> None:
+    server = FakeServer()
+    with serve(server) as stream, pytest.raises(ValueError, match="there is no key for"):
+        connect(stream).type(text)
+    assert not server.keys
 
 
 @pytest.mark.parametrize("greeting", [b"HTTP/1.1 400", b"SSH-2.0-abcd", b"RFB 004.000\n"])

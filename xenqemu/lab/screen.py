@@ -1,7 +1,7 @@
-"""What a guest shows on its screen, taken from the device model's VNC server.
+"""A guest's screen and keyboard, by way of the device model's VNC server.
 
 The client is the project's own: vncdotool wants Twisted and a TCP port of its own, asyncvnc numpy, where a picture of
-one screen over a stream that is already there takes five messages of RFB 3.8 (RFC 6143).
+one screen and some keys over a stream that is already there take six messages of RFB 3.8 (RFC 6143).
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import io
 import socket
 import struct
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +29,14 @@ _PIXEL = 4
 # More is no screen but a server that sends nonsense.
 _MAX_SIDE = 16384
 _PAUSE = 0.25
+# Keysyms of X11 (keysymdef.h); those of other characters are what Latin-1 has for them.
+_KEYSYMS = {"\n": 0xFF0D, "\t": 0xFF09, "\b": 0xFF08, "\x1b": 0xFF1B}
+_SHIFT = 0xFFE1
+# The server presses what it is told, and no Shift of its own (key_event() in QEMU's ui/vnc.c).
+_SHIFTED = frozenset('ABCDEFGHIJKLMNOPQRSTUVWXYZ~!@#$%^&*()_+{}|:"<>?')
+# An emulated PS/2 keyboard has 16 bytes for what was not fetched yet, and drops the rest (PS2_QUEUE_SIZE in QEMU's
+# hw/input/ps2.c). A guest under emulation takes its time.
+_KEY_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -44,11 +54,14 @@ class Screen:
 
 
 class _Server:
-    """The other side of `stream`, until `deadline` (of the monotonic clock)."""
+    """The other side of `stream`, for as long as was last allowed."""
 
-    def __init__(self, stream: socket.socket, deadline: float) -> None:
+    def __init__(self, stream: socket.socket) -> None:
         self._stream = stream
-        self._deadline = deadline
+        self._deadline = 0.0
+
+    def allow(self, seconds: float) -> None:
+        self._deadline = time.monotonic() + seconds
 
     @property
     def left(self) -> float:
@@ -85,35 +98,104 @@ class _Server:
         return self.receive(min(size, 1 << 16)).decode("latin-1").rstrip("\0")  # QEMU counts a C string's end
 
 
-def capture(stream: socket.socket, *, password: str | None = None, timeout: float = 10.0) -> Screen:
-    """Return what the VNC server at the other end of the connected `stream` shows; the caller closes `stream`.
+class Client:
+    """A client that the server at the other end has let in; `timeout` is in seconds for each of its methods."""
 
-    A dark screen (one colour) is asked for again until it shows something. `password` is what `vncpasswd` in xl.cfg
-    says, of which VNC takes eight characters. Raises `LabError` when the server is none, refuses, goes away, or has
-    shown nothing within `timeout` seconds.
+    def __init__(self, server: _Server, width: int, height: int, timeout: float) -> None:
+        self._server = server
+        self._width = width
+        self._height = height
+        self._timeout = timeout
+
+    def picture(self) -> Screen:
+        """Return what the screen shows; a dark one (one colour) is asked for again until it shows something.
+
+        Raises `LabError` when the server goes away, or nothing was shown within the time.
+        """
+        screen = None
+        self._server.allow(self._timeout)
+        try:
+            with _unbroken():
+                while True:
+                    screen = _picture(self._server, self._width, self._height)
+                    self._width, self._height = screen.width, screen.height
+                    if not screen.dark:
+                        return screen
+                    time.sleep(max(0.0, min(_PAUSE, self._server.left)))
+        except TimeoutError:
+            what = (
+                "no picture came from the device model's VNC server" if screen is None else "the guest's screen is dark"
+            )
+            raise LabError(
+                f"{what} after {self._timeout:.0f} s",
+                "without vgabios-*.bin in the device model's data nothing is drawn, or the guest has switched it off",
+            ) from None
+
+    def type(self, text: str) -> None:
+        """Press and release the keys of `text`, with Shift as a US keyboard needs it; line feed is Return.
+
+        Raises `ValueError` for a character that has no key, `LabError` when the server goes away.
+        """
+        keys = [(_keysym(character), character in _SHIFTED) for character in text]
+        for keysym, shifted in keys:
+            strokes = [(keysym, True), (keysym, False)]
+            if shifted:
+                strokes = [(_SHIFT, True), *strokes, (_SHIFT, False)]
+            self._server.allow(self._timeout)
+            with _answering(self._timeout):
+                self._server.send(b"".join(struct.pack(">BBxxI", 4, down, sym) for sym, down in strokes))
+            time.sleep(_KEY_SECONDS)
+
+
+def connect(stream: socket.socket, *, password: str | None = None, timeout: float = 10.0) -> Client:
+    """Return a client of the VNC server at the other end of the connected `stream`, which the caller closes.
+
+    `password` is what `vncpasswd` in xl.cfg says, of which VNC takes eight characters; `timeout` is in seconds. Raises
+    `LabError` when the server is none, refuses, goes away, or does not answer in time.
     """
-    server = _Server(stream, time.monotonic() + timeout)
-    screen = None
-    try:
+    server = _Server(stream)
+    server.allow(timeout)
+    with _answering(timeout):
         _authenticate(server, password)
         width, height = _start(server)
-        while True:
-            screen = _picture(server, width, height)
-            if not screen.dark:
-                return screen
-            width, height = screen.width, screen.height
-            time.sleep(max(0.0, min(_PAUSE, server.left)))
+    return Client(server, width, height, timeout)
+
+
+def capture(stream: socket.socket, *, password: str | None = None, timeout: float = 10.0) -> Screen:
+    """Return what the VNC server at the other end of `stream` shows; see `connect` and `Client.picture`."""
+    return connect(stream, password=password, timeout=timeout).picture()
+
+
+@contextmanager
+def _unbroken() -> Iterator[None]:
+    """Make what a broken connection raises an error of the lab's; that time is up is left to the caller."""
+    try:
+        yield
     except TimeoutError:
-        what = "no picture came from the device model's VNC server" if screen is None else "the guest's screen is dark"
-        raise LabError(
-            f"{what} after {timeout:.0f} s",
-            "without vgabios-*.bin in the device model's data nothing is drawn, or the guest has switched it off",
-        ) from None
+        raise
     except OSError as error:
         raise LabError(
             f"the connection to the device model's VNC server broke: {error.strerror or error}",
             "the device model may have ended: look at its log",
         ) from error
+
+
+@contextmanager
+def _answering(timeout: float) -> Iterator[None]:
+    try:
+        with _unbroken():
+            yield
+    except TimeoutError:
+        raise LabError(
+            f"the device model's VNC server has not answered after {timeout:.0f} s", "look at the device model's log"
+        ) from None
+
+
+def _keysym(character: str) -> int:
+    keysym = _KEYSYMS.get(character, ord(character))
+    if keysym < 0x20 or 0x7F <= keysym < 0xA0 or 0xFF < keysym < 0xFF00:
+        raise ValueError(f"there is no key for {character!r}")
+    return keysym
 
 
 def _authenticate(server: _Server, password: str | None) -> None:
