@@ -86,6 +86,17 @@ def test_a_serial_port_that_is_a_file(host: FakeHost, run: Boot) -> None:
     assert result.sign == "login prompt on the serial port"
 
 
+def test_the_first_port_is_the_first_serial_port_whatever_else_there_is(host: FakeHost, tmp_path: Path) -> None:
+    ports = b"".join(b'/local/domain/3/%s/tty = "/dev/pts/%d"\n' % (port, 7) for port in (b"console", b"serial/0"))
+    host.answers["xenstore-ls"] = Completed(ports, b"", 0)
+    guest = staged(CONFIG.replace("'pty'", "['pty', 'file:/var/tmp/out']"))
+    one = watched.WatchedGuest(host, guest.view, 3, {}, 0)  # type: ignore[arg-type]
+    one.listen()
+    host.files |= {"/var/log/xen/3-0.text": b"PV\n", "/var/log/xen/3-1.text": b"first\n", "/var/tmp/out": b"file\n"}
+    assert one.heard() == "first\n"
+    assert list(one.hear()) == ["serial port", "serial port 1", "console"]
+
+
 def test_what_is_expected(host: FakeHost, run: Boot) -> None:
     host.later = {SERIAL: b"guest login: \r\nready 7\r\n"}
     assert run(expect="ready [0-9]").sign == "'ready 7' on the serial port"

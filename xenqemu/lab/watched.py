@@ -70,6 +70,8 @@ class WatchedGuest:
             path = f"{LOGS}/{self.domid}-{number}.text"
             self._host.start(("socat", "-u", f"OPEN:{tty},rdonly,noctty", f"OPEN:{path},creat,append"))
             self._sources[port] = path
+        # Serial ports by number, then the PV console, which every domain has.
+        self._sources = dict(sorted(self._sources.items(), key=lambda source: (source[0] == "console", source[0])))
         for path in self._sources.values():
             self._wait_for(path)
 
