@@ -2,10 +2,12 @@
 #
 # The boot sector guest: what the firmware starts in real mode at 0x7c00. It looks at what the toolstack and the
 # device model have made of its machine, and tells it on the screen (INT 10h) and on the serial port, there in lines
-# `xenqemu-guest: NAME=VALUE`. The last one begins with `xenqemu-guest: up`.
+# `xenqemu-guest: NAME=VALUE`. The last one begins with `xenqemu-guest: up`. From then on it is a line
+# `xenqemu-guest: key=SCANCODE CHARACTER` for each key that is pressed, both in hexadecimal digits.
 #
 # GNU as, --32. Symbols that --defsym may set: POWEROFF (switch the machine off in the end), UNSIGNED (no boot
-# signature). The sectors behind the code have their own number in each of their 32-bit words, see disk_image.py.
+# signature), FROM_CD (a CD has started it) and FROM_NETWORK: then all of it is in memory from the beginning. The sectors
+# behind the code have their own number in each of their 32-bit words, see disk_image.py and cd_image.py.
 
         .code16
         .text
@@ -22,8 +24,13 @@
         .set    E820_ENTRY, 0x6400
         .set    BRAND, 0x6500
         .set    SECTOR, 0xc000
+        .set    TICKS, 0x46c                    # of the BIOS, 18 in a second
 
+        .ifdef FROM_CD
+        .set    FIRST_PATTERN_SECTOR, 128
+        .else
         .set    FIRST_PATTERN_SECTOR, 64
+        .endif
         .set    PATTERN_STEP, 248               # 64, 312, ... 1800: all over a disk of 2048 sectors
         .set    PATTERN_COUNT, 8
 
@@ -45,6 +52,12 @@ _start:
         sti
         cld
         movb    %dl, drive
+        .ifdef FROM_CD
+        jmp     main
+        .endif
+        .ifdef FROM_NETWORK
+        jmp     main
+        .endif
         movw    $packet, %si
         movb    $0x42, %ah
         int     $0x13
@@ -114,14 +127,41 @@ main:
         call    report_hypervisor
         call    report_cpu
         call    report_memory
+        .ifndef FROM_NETWORK
         call    report_disk
+        .endif
         call    report_video
+        call    report_sound
         call    report_pci
         call    report_up
         .ifdef POWEROFF
         call    poweroff
         .endif
-        jmp     rest
+
+# What is pressed. The firmware waits with interrupts on.
+keys:   xorb    %ah, %ah
+        int     $0x16
+        pushw   %ax
+        movw    $prefix, %si
+        call    serial_string
+        movw    $key, %si
+        call    serial_string
+        call    begin
+        popw    %ax
+        movb    $2, %cl
+        rorw    $8, %ax
+        call    put_hex
+        movb    %ah, %bl
+        movb    $' ', %al
+        stosb
+        movb    %bl, %al
+        call    put_hex
+        movb    $0, (%di)
+        movw    $LINE, %si
+        call    serial_string
+        movw    $newline, %si
+        call    serial_string
+        jmp     keys
 
 # ---- putting a value together: %di is where the next character goes ----
 
@@ -384,7 +424,11 @@ report_disk:
 1:      pushw   %cx
         movw    $1, packet + 2
         movw    $SECTOR, packet + 4
-        movl    %ebp, packet + 8
+        movl    %ebp, %eax
+        .ifdef FROM_CD
+        shrl    $2, %eax                        # sectors of a CD are four times as large
+        .endif
+        movl    %eax, packet + 8
         movw    $packet, %si
         movb    drive, %dl
         movb    $0x42, %ah
@@ -453,6 +497,206 @@ report_video:
         call    put_string
 4:      movw    $n_video, %bx
         jmp     finish
+
+# Sound cards of the ISA bus, a line for each that is found. Beside asking for what it is, this lets each do something
+# that only goes on while a backend takes its sound.
+report_sound:
+        call    sound_blaster
+        call    adlib
+        call    sound_system
+        jmp     ultrasound
+
+        # Reads \port until a bit of \mask is set there, for a second at most; CF is set when none was.
+        .macro  await port:req, mask:req
+        movw    $\port, %dx
+        movb    $\mask, %ah
+        call    await_bits
+        .endm
+        .macro  output port:req, value:req
+        movw    $\port, %dx
+        movb    $\value, %al
+        outb    %al, %dx
+        .endm
+        .macro  input port:req
+        movw    $\port, %dx
+        inb     %dx, %al
+        .endm
+
+await_bits:
+        movw    TICKS, %si
+1:      inb     %dx, %al
+        testb   %ah, %al
+        jnz     2f
+        movw    TICKS, %cx
+        subw    %si, %cx
+        cmpw    $18, %cx
+        jb      1b
+        stc
+        ret
+2:      clc
+        ret
+
+# Ends the line of a card, named %si, with what CF says of its test.
+sound_line:
+        pushfw
+        call    begin
+        call    put_string
+        popfw
+        movw    $plays, %si
+        jnc     1f
+        movw    $stuck, %si
+1:      call    put_string
+        movw    $n_sound, %bx
+        jmp     finish
+
+# The DMA controller reads 256 bytes of memory, whatever is there, on channel \channel of the first controller.
+        .macro  dma channel:req, page:req
+        output  0x0a, (4+\channel)              # masked
+        output  0x0c, 0
+        output  0x0b, (0x48+\channel)           # memory to device
+        output  (2*\channel), (SECTOR&255)
+        output  (2*\channel), (SECTOR>>8)
+        output  (2*\channel+1), 255
+        output  (2*\channel+1), 0
+        output  \page, 0
+        output  0x0a, \channel
+        .endm
+
+# A DSP that resets; it plays, and says in its mixer that it wants an interrupt for that.
+sound_blaster:
+        output  0x226, 1
+        input   0x226
+        input   0x226
+        output  0x226, 0
+        input   0x22e
+        input   0x22a
+        cmpb    $0xaa, %al
+        jne     no_sound
+        dma     1, 0x83
+        movw    $dsp_play, %si
+1:      lodsb
+        movw    $0x22c, %dx
+        outb    %al, %dx
+        cmpw    $dsp_play_end, %si
+        jb      1b
+        output  0x224, 0x82                     # interrupt status
+        await   0x225, 0x01
+        movw    $sb16, %si
+        jmp     sound_line
+no_sound:
+        ret
+        # Time constant (11 kHz), speaker on, 8-bit output of 256 bytes.
+dsp_play:
+        .byte   0x40, 0xa5, 0xd1, 0x14, 0xff, 0x00
+dsp_play_end:
+
+# An OPL2, by its first timer.
+adlib:
+        movw    $opl_clear, %bx
+        call    opl
+        input   0x388
+        testb   $0xe0, %al
+        jnz     no_sound
+        movw    $opl_start, %bx
+        call    opl
+        await   0x388, 0x40
+        pushfw
+        movw    $opl_clear, %bx
+        call    opl
+        popfw
+        jc      no_sound                        # a free bus may have read as 0
+        movw    $opl2, %si
+        jmp     sound_line
+opl:                                            # pairs of register and value, up to register 0, from %bx on
+        movw    (%bx), %ax
+        testb   %al, %al
+        jz      1f
+        movw    $0x388, %dx
+        outb    %al, %dx
+        incw    %dx
+        movb    %ah, %al
+        outb    %al, %dx
+        addw    $2, %bx
+        jmp     opl
+1:      ret
+opl_clear:
+        .byte   0x04, 0x60, 0x04, 0x80, 0x00, 0x00
+opl_start:
+        .byte   0x02, 0xff, 0x04, 0x21, 0x00, 0x00
+
+# A codec of the Windows Sound System, by its number; it plays, and says so in its status.
+sound_system:
+        output  0x534, 12
+        input   0x535
+        andb    $0x8f, %al
+        cmpb    $0x8a, %al
+        jne     no_sound
+        dma     3, 0x82
+        movw    $wss_play, %si
+1:      lodsw
+        movw    $0x534, %dx
+        outb    %al, %dx
+        incw    %dx
+        movb    %ah, %al
+        outb    %al, %dx
+        cmpw    $wss_play_end, %si
+        jb      1b
+        await   0x536, 0x01
+        pushfw
+        output  0x534, 9
+        output  0x535, 0
+        output  0x536, 0
+        popfw
+        movw    $wss, %si
+        jmp     sound_line
+        # Registers with bit 6, for a change of mode: 8 bits at 8 kHz, an interrupt after 128 samples, playback.
+wss_play:
+        .byte   0x48, 0x00, 0x0a, 0x02, 0x0f, 0x80, 0x0e, 0x00, 0x49, 0x05
+wss_play_end:
+
+# A Gravis Ultrasound, by its memory; its first timer says that time goes by.
+ultrasound:
+        movw    $gus_poke, %bx
+        call    gus
+        output  0x347, 0x5a
+        input   0x347
+        cmpb    $0x5a, %al
+        jne     no_sound
+        output  0x347, 0xa5
+        input   0x347
+        cmpb    $0xa5, %al
+        jne     no_sound
+        movw    $gus_start, %bx
+        call    gus
+        output  0x248, 0x04
+        output  0x249, 0x01
+        await   0x246, 0x04
+        pushfw
+        output  0x249, 0x80
+        movw    $gus_clear, %bx
+        call    gus
+        popfw
+        movw    $gus_name, %si
+        jmp     sound_line
+gus:                                            # as opl, with registers of the synthesizer
+        movw    (%bx), %ax
+        testb   %al, %al
+        jz      1f
+        movw    $0x343, %dx
+        outb    %al, %dx
+        addw    $2, %dx
+        movb    %ah, %al
+        outb    %al, %dx
+        addw    $2, %bx
+        jmp     gus
+1:      ret
+        # Out of reset, memory from the address 0 on (its lower byte is a port that resets to it).
+gus_poke:
+        .byte   0x4c, 0x00, 0x4c, 0x01, 0x43, 0x00, 0x44, 0x00, 0x00, 0x00
+gus_start:
+        .byte   0x46, 0x80, 0x45, 0x04, 0x00, 0x00
+gus_clear:
+        .byte   0x45, 0x00, 0x4c, 0x00, 0x00, 0x00
 
 report_pci:
         xorl    %ebp, %ebp                      # device and function
@@ -540,6 +784,9 @@ report_up:
         call    put_decimal
         movw    $up_disk, %si
         call    put_string
+        .ifdef FROM_NETWORK
+        movw    $PATTERN_COUNT, good            # it looks at no disk
+        .endif
         movw    $bad, %si
         cmpw    $PATTERN_COUNT, good
         jne     1f
@@ -591,6 +838,7 @@ n_cpu:          .asciz  "cpu", "Processor"
 n_memory:       .asciz  "memory", "Memory"
 n_disk:         .asciz  "disk", "Disk"
 n_video:        .asciz  "video", "Video"
+n_sound:        .asciz  "sound", "Sound"
 n_pci:          .asciz  "pci", "PCI"
 n_pci_more:     .asciz  "pci", ""
 xen_is:         .asciz  "XenVMMXenVMM, Xen "
@@ -603,9 +851,24 @@ vbe:            .asciz  "VBE "
 comma:          .asciz  ", "
 kib_video:      .asciz  " KiB, "
 no_vga:         .asciz  "none"
+key:            .asciz  "key="
+sb16:           .asciz  "Sound Blaster 16"
+opl2:           .asciz  "AdLib"
+wss:            .asciz  "Windows Sound System"
+gus_name:       .asciz  "Gravis Ultrasound"
+plays:          .asciz  ", plays"
+stuck:          .asciz  ", does not play"
 up_xen:         .asciz  "up xen="
 up_memory:      .asciz  " memory="
+        .ifdef FROM_CD
+up_disk:        .asciz  " cdrom="
+        .else
+        .ifdef FROM_NETWORK
+up_disk:        .asciz  " network="
+        .else
 up_disk:        .asciz  " disk="
+        .endif
+        .endif
 up_pci:         .asciz  " pci="
 ok:             .asciz  "ok"
 bad:            .asciz  "bad"
