@@ -18,6 +18,7 @@ BENCH_FLAGS ?=
 
 python := .venv/bin/python
 shell_scripts := scripts/bootstrap scripts/lock .ci/run
+python_scripts := scripts/contract scripts/contract-table scripts/xl-keys
 quoted = '$(subst ','\'',$(1))'
 
 # MAKEFLAGS is complete only while a recipe runs, so these are expanded there. Its first word has the short options;
@@ -79,6 +80,7 @@ lint: setup-test ## formatting, style, types, shell scripts
 	@$(python) -m ruff format --check .
 	@$(python) -m ruff check .
 	@$(python) -m mypy
+	@$(python) -m mypy $(python_scripts)
 	@shellcheck $(shell_scripts)
 
 bench: setup-test ## measure against the manual build of upstream QEMU
