@@ -17,6 +17,7 @@ from typing import Any
 
 from xenqemu.errors import MissingError
 from xenqemu.state import write_atomic
+from xenqemu.sysroot import qemu_words
 
 # qtest is the accelerator that every QEMU has and that executes nothing, so that devices are really created. `-S`
 # keeps -incoming and the rest from beginning, the empty BIOS stands for one that a device model need not have.
@@ -114,7 +115,7 @@ class Machine:
         environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
         try:
             process = subprocess.Popen(
-                (*limited, self.binary, *argv, "-qmp", "stdio"),
+                (*limited, *qemu_words(self.binary), *argv, "-qmp", "stdio"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

@@ -175,7 +175,7 @@ def _dom0(recipe: Recipe, unpacked: Unpacked, modules: _Modules) -> Iterator[Ent
     for path, target in recipe.dom0_links.items():
         yield link(path, target)
     programs = [path for pattern in recipe.dom0_files for path in unpacked.match(pattern)]
-    yield from _with_libraries(programs, unpacked)
+    yield from with_libraries(programs, unpacked)
     for pattern in recipe.firmware:
         for path in unpacked.match(pattern):
             yield from _copied(path, unpacked)
@@ -243,8 +243,12 @@ def _normal(path: PurePosixPath) -> str:
     return "/".join(parts)
 
 
-def _with_libraries(programs: list[str], unpacked: Unpacked) -> Iterator[Entry]:
-    """Yield the entries for `programs` and for every library that one of them needs."""
+def with_libraries(programs: list[str], unpacked: Unpacked) -> Iterator[Entry]:
+    """Yield the entries for `programs`, paths in `unpacked`, and for every library that one of them needs.
+
+    Libraries are not searched for in a program's own folders (DT_RUNPATH): no package of a distribution has any there.
+    Raises `LabError` for one that no package has.
+    """
     from xenqemu.xen import elf
 
     waiting, seen = list(programs), set(programs)

@@ -19,6 +19,7 @@ from typing import Any
 from xenqemu.errors import LabError
 from xenqemu.lab.model import DOM0_FIRMWARE, OverlayFile
 from xenqemu.proc import run
+from xenqemu.sysroot import sysroot_of
 
 DOM0_ROOT = "/usr/lib/xenqemu/dm"
 _SCRIPT = b"#!"
@@ -53,8 +54,8 @@ def inspect_device_model(path: Path) -> DeviceModel:
     """Return what the device model at `path` consists of, without running any of its code.
 
     Which files its libraries are is asked of its own dynamic loader (`ld.so --list`), because only that knows all the
-    rules: RPATH, RUNPATH, LD_LIBRARY_PATH, the cache. Raises `LabError` when it is no program, damaged, another
-    machine's, or lacks a library.
+    rules: RPATH, RUNPATH, LD_LIBRARY_PATH, the cache. One that lies in a system of its own (see `xenqemu.sysroot`)
+    takes that one's. Raises `LabError` when it is no program, damaged, another machine's, or lacks a library.
     """
     try:
         with path.open("rb") as file:
@@ -69,8 +70,12 @@ def inspect_device_model(path: Path) -> DeviceModel:
         raise LabError(
             f"the device model {path} is neither an ELF program nor a script", "name a qemu-system-xen with --dm"
         )
-    loader = _loader(path)
-    libraries = {} if loader is None else _libraries(path, loader)
+    loader, sysroot = _loader(path), sysroot_of(path)
+    if loader is None:
+        return DeviceModel(path, data=_data(path))
+    if sysroot is not None:
+        loader = sysroot.loader.resolve()
+    libraries = _libraries(path, sysroot.load() if sysroot else (str(loader),))
     xen = _XENCTRL.search("\n".join(libraries))
     return DeviceModel(path, False, loader, libraries, _data(path), xen["series"] if xen else "")
 
@@ -108,12 +113,12 @@ def _interpreter(segment: Any) -> str:
     return str(segment.get_interp_name())
 
 
-def _libraries(path: Path, loader: Path) -> dict[str, Path]:
+def _libraries(path: Path, loader: Sequence[str]) -> dict[str, Path]:
     environment = {"LC_ALL": "C"}
     if "LD_LIBRARY_PATH" in os.environ:
         environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
     # A library made for a newer processor, from a folder glibc-hwcaps, would not run on the emulated one.
-    listed = run((loader, "--glibc-hwcaps-mask", "none", "--list", path), env=environment, check=False)
+    listed = run((*loader, "--glibc-hwcaps-mask", "none", "--list", path), env=environment, check=False)
     if not listed.ok:
         said = listed.stderr.strip().splitlines() or [f"the dynamic loader ended with {listed.returncode}"]
         reason = said[-1].rpartition("error while loading shared libraries: ")[2]
@@ -121,7 +126,9 @@ def _libraries(path: Path, loader: Path) -> dict[str, Path]:
             f"the device model {path} cannot be loaded: {reason}",
             "install what it lacks, or name its folder in LD_LIBRARY_PATH",
         )
-    libraries = {match["soname"]: Path(match["path"]) for match in _RESOLVED.finditer(listed.stdout)}
+    found = {match["soname"]: Path(match["path"]) for match in _RESOLVED.finditer(listed.stdout)}
+    # By a path goes the dynamic loader itself, where it is another than the one that the program names.
+    libraries = {soname: library for soname, library in found.items() if "/" not in soname}
     for folder in dict.fromkeys(library.parent for library in libraries.values()):
         if (folder / _UNWINDER).is_file():
             libraries.setdefault(_UNWINDER, folder / _UNWINDER)

@@ -37,6 +37,7 @@ class Recipe:
     more_modules: tuple[str, ...]
     firmware: tuple[str, ...]
     guest_modules: tuple[str, ...]
+    device_model: Mapping[str, Any]
     digest: str
 
     def place(self, path: str) -> str:
@@ -100,5 +101,6 @@ def load_recipe(xen: str) -> Recipe:
         more_modules=tuple(dom0["more_modules"]),
         firmware=tuple(data["firmware"]["files"]),
         guest_modules=tuple(data["guest"]["modules"]),
+        device_model=data["device_model"],
         digest=digest.hexdigest(),
     )

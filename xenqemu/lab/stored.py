@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xenqemu.lab.base import stale_bases
+from xenqemu.lab.packaged import stale_packaged
 from xenqemu.state import StateDir, disk_usage
 
 
@@ -34,5 +35,10 @@ def list_bases(state: StateDir) -> tuple[StoredBase, ...]:
 
 
 def prunable(state: StateDir, *, everything: bool) -> tuple[Path, ...]:
-    """Return the folders that nobody needs: bases out of date; with `everything` all, and the runs' logs."""
-    return tuple(sorted(state.lab.iterdir())) if everything and state.lab.is_dir() else stale_bases(state)
+    """Return the folders that nobody needs: bases and packaged device models that are out of date.
+
+    With `everything` all of them, and the runs' logs.
+    """
+    if everything and state.lab.is_dir():
+        return tuple(sorted(state.lab.iterdir()))
+    return (*stale_bases(state), *stale_packaged(state))

@@ -14,6 +14,7 @@ from typing import Any
 from xenqemu.errors import MissingError
 from xenqemu.proc import run
 from xenqemu.state import StateDir
+from xenqemu.sysroot import qemu_words
 
 _MEMO = "device-model"
 _SECONDS = "10"
@@ -150,7 +151,7 @@ class Interview:
 
     def _run(self, *words: str) -> tuple[int, str, str]:
         completed = run(
-            ("timeout", "--kill-after=2", _SECONDS, self._path, *words),
+            ("timeout", "--kill-after=2", _SECONDS, *qemu_words(self._path), *words),
             env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"},
             stdin=b"quit\n",
             check=False,
