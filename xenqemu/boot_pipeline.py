@@ -63,6 +63,20 @@ class BootRequest:
             raise UsageError(f"--screenshot {self.screenshot}: {reason}", "name a file in a folder that exists")
 
 
+def find_device_model(named: Path | str | None, xen: str | None, state: StateDir, ui: Ui) -> Path | None:
+    """Return the file of the device model that was `named`: a path as it is, None for None.
+
+    `distro` is the one that the distribution of `xen` ships with it (None: of the lab's default), `distro:4.17` that
+    of another Xen's. Raises what `xenqemu.lab.packaged.packaged_device_model` raises.
+    """
+    from xenqemu.lab.packaged import packaged_device_model
+    from xenqemu.lab.recipe import default_series
+
+    if not isinstance(named, str):
+        return named
+    return packaged_device_model(named.partition(":")[2] or xen or default_series(), state, ui)
+
+
 @contextmanager
 def boot_configs(configs: Sequence[Path], request: BootRequest, state: StateDir, ui: Ui) -> Iterator[Booted]:
     """Boot each xl.cfg of `configs` as it stands, and enter what came of it; the virtual host ends with the context.

@@ -6,11 +6,14 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 from tests.unit.fake_archive import FakeArchive
 from tests.unit.keys import Signer, signer
 from xenqemu.archive.mirrors import machine_archive
+from xenqemu.boot_pipeline import find_device_model
+from xenqemu.cli.common import DeviceModelName
 from xenqemu.errors import LabError, UsageError
 from xenqemu.lab.device_model import inspect_device_model
 from xenqemu.lab.packaged import names_packaged, packaged_device_model, packaged_facts, stale_packaged
@@ -154,3 +157,30 @@ def test_a_system_without_data_of_qemu(tmp_path: Path) -> None:
     program = tmp_path / "usr/bin/qemu-system-xen"
     words = (str(tmp_path / "lib64/ld-linux-x86-64.so.2"), "--inhibit-cache", "--library-path", f"{tmp_path}/lib64")
     assert qemu_words(program) == (*words, "--argv0", "qemu-system-xen", str(program))
+
+
+def test_the_lab_takes_it_by_name(state: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    named = state.root / "qemu"
+    asked: list[str] = []
+
+    def packaged(xen: str, *_: object) -> Path:
+        asked.append(xen)
+        return named
+
+    monkeypatch.setattr("xenqemu.lab.packaged.packaged_device_model", packaged)
+    monkeypatch.setattr("xenqemu.lab.recipe.default_series", lambda: "4.99")
+    ui = QuietUi()
+    assert [find_device_model(name, "4.20", state, ui) for name in ("distro", "distro:4.17")] == [named, named]
+    assert find_device_model("distro", None, state, ui) == named
+    assert asked == ["4.20", "4.17", "4.99"]
+    assert find_device_model(Path("x"), "4.20", state, ui) == Path("x")
+    assert find_device_model(None, None, state, ui) is None
+
+
+def test_the_command_line_takes_a_name_or_a_file(tmp_path: Path) -> None:
+    kind = DeviceModelName()
+    (tmp_path / "distro").write_bytes(b"")
+    assert kind.convert("distro:4.17", None, None) == "distro:4.17"
+    assert kind.convert(str(tmp_path / "distro"), None, None) == tmp_path / "distro"
+    with pytest.raises(click.BadParameter, match="does not exist"):
+        kind.convert(str(tmp_path / "missing"), None, None)

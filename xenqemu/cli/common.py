@@ -106,6 +106,19 @@ class ConfigPath(click.Path):
         return super().convert(value, param, ctx)
 
 
+class DeviceModelName(click.Path):
+    """A device model's file, or `distro`, `distro:4.17` for the one that the distribution of that Xen ships with it."""
+
+    def __init__(self) -> None:
+        super().__init__(exists=True, dir_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return a path, or the text of a name."""
+        from xenqemu.lab.packaged import names_packaged
+
+        return value if isinstance(value, str) and names_packaged(value) else super().convert(value, param, ctx)
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from xenqemu.cli.common import ConfigPath, json_option, print_json, print_table, session
+from xenqemu.cli.common import ConfigPath, DeviceModelName, json_option, print_json, print_table, session
 from xenqemu.errors import EXIT_LAB, EXIT_OK
 from xenqemu.ui import Ui
 
@@ -25,8 +25,8 @@ def _boot_options(function: F) -> F:
                 "--dm",
                 "device_model",
                 metavar="BINARY",
-                type=click.Path(exists=True, dir_okay=False, path_type=Path),
-                help="The device model.  [what the config names, else the newest that was built]",
+                type=DeviceModelName(),
+                help="The device model, or `distro`.  [what the config names, else the newest that was built]",
             ),
             click.option("--xen", metavar="XEN", help="4.17 or 4.20.  [the one that it is linked against]"),
             click.option("--timeout", metavar="S", type=click.FloatRange(1), help="Seconds for each guest."),
@@ -47,9 +47,10 @@ def _boot_options(function: F) -> F:
 @_boot_options
 def boot(configs: tuple[Path, ...], as_json: bool, show_console: bool, keep: bool, **options: Any) -> int:
     """Boot each xl.cfg in a virtual Xen host, and say by what sign it has booted or why it has not."""
-    from xenqemu.boot_pipeline import BootRequest, boot_configs
+    from xenqemu.boot_pipeline import BootRequest, boot_configs, find_device_model
 
     context = session()
+    options["device_model"] = find_device_model(options["device_model"], options["xen"], context.state, context.ui)
     request = BootRequest(heard=_console if show_console else None, keep=keep, **options)
     with boot_configs(configs, request, context.state, context.ui) as booted:
         return _report(booted, {}, context.ui, as_json=as_json, keep=keep)
@@ -72,7 +73,7 @@ def cases(
     **options: Any,
 ) -> int:
     """Boot the lab's own guests: the basic ones, or those called NAME, which can be a group's."""
-    from xenqemu.boot_pipeline import BootRequest, boot_cases, save_cases
+    from xenqemu.boot_pipeline import BootRequest, boot_cases, find_device_model, save_cases
     from xenqemu.lab.cases import BASIC, find_cases, load_cases
 
     chosen = find_cases(names or (BASIC,)) if names or not list_only else load_cases()
@@ -97,6 +98,7 @@ def cases(
         else:
             click.echo("\n".join(map(str, saved)))
         return EXIT_OK
+    options["device_model"] = find_device_model(options["device_model"], options["xen"], context.state, context.ui)
     request = BootRequest(heard=_console if show_console else None, keep=keep, **options)
     with boot_cases(chosen, request, context.state, context.ui) as booted:
         fails = {case.name: case.fails for case in chosen if not case.boots}

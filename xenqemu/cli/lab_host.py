@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from xenqemu.cli.common import json_option, print_facts, print_json, print_table, session
+from xenqemu.cli.common import DeviceModelName, json_option, print_facts, print_json, print_table, session
 from xenqemu.errors import EXIT_LAB, EXIT_OK
 
 _XEN_HELP = "distro:4.17 or distro:4.20.  [the system's if it is one of them, else the newest]"
@@ -38,20 +38,21 @@ def prepare(xen: str | None, refresh: bool, as_json: bool) -> None:
     "--dm",
     "device_model",
     metavar="BINARY",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A device model, to be there at the same path and as the toolstack's own.",
+    type=DeviceModelName(),
+    help="A device model (`distro`: the distribution's own), to be there at the same path and as the toolstack's own.",
 )
-def shell(xen: str | None, device_model: Path | None) -> int:
+def shell(xen: str | None, device_model: Path | str | None) -> int:
     """Start a virtual host and open a dom0 prompt on this terminal; Ctrl-] or `exit` ends it.
 
     Without a terminal the commands on standard input are run instead.
     """
-    from xenqemu.boot_pipeline import open_host
+    from xenqemu.boot_pipeline import find_device_model, open_host
     from xenqemu.lab.shell import attach_terminal, run_script
 
     script = None if sys.stdin.isatty() and sys.stdout.isatty() else sys.stdin.buffer.read()
     context = session()
-    with open_host(xen, device_model, context.state, context.ui) as host:
+    model = find_device_model(device_model, xen, context.state, context.ui)
+    with open_host(xen, model, context.state, context.ui) as host:
         if script is None:
             context.ui.note("dom0 is up; Ctrl-] or `exit` ends it")
             attach_terminal(host, sys.stdin.fileno(), sys.stdout.fileno())
