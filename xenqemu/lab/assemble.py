@@ -16,11 +16,13 @@ _ORIGIN = "0x7c00"
 
 
 class BootSector(enum.Enum):
-    """What the boot sector guest does once it has told what it found; the value is a symbol of its source, or empty."""
+    """How the boot sector guest starts, or what it does in the end; the value is a symbol of its source, or empty."""
 
     STAYS = ""
     POWERS_OFF = "POWEROFF"
     UNSIGNED = "UNSIGNED"  # nothing at all: the BIOS does not start it
+    FROM_CD = "FROM_CD"  # all of it is loaded at once, from a CD
+    FROM_NETWORK = "FROM_NETWORK"  # or from a network, and it looks at no disk
 
 
 def assemble(folder: Path, variant: BootSector = BootSector.STAYS) -> bytes:
