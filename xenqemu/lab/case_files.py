@@ -10,26 +10,37 @@ from pathlib import Path
 
 from xenqemu.lab.assemble import BootSector, assemble
 from xenqemu.lab.cases import Case, Setting
-from xenqemu.lab.disk_image import SECTOR, pattern_disk, to_qcow2
+from xenqemu.lab.cd_image import bootable_cd
+from xenqemu.lab.disk_image import SECTOR, pattern_disk, to_qcow, to_qcow2, to_qed, to_vhd
 from xenqemu.lab.linux_guest import build_initramfs
 from xenqemu.lab.model import LabBase
 from xenqemu.state import write_atomic
 from xenqemu.vm.xlcfg.lexis import quote
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
+# Of the case's disk.
 _IMAGES: Mapping[str, Callable[[bytes], bytes]] = {
     "raw": bytes,
     "qcow2": to_qcow2,
+    "qcow": to_qcow,
+    "qed": to_qed,
+    "vhd": to_vhd,
     "damaged": lambda raw: bytes(SECTOR) + to_qcow2(raw)[SECTOR:],
+}
+# Of code of its own.
+_STARTED: Mapping[str, tuple[BootSector, Callable[[bytes], bytes]]] = {
+    "bootable-cd": (BootSector.FROM_CD, bootable_cd),
+    "boot-file": (BootSector.FROM_NETWORK, bytes),
 }
 
 
 @dataclass(frozen=True)
 class BuiltCase:
-    """A case made into files: its xl.cfg, and what settings and steps call `{disk}` and so on."""
+    """A case made into files: its xl.cfg, what settings and steps call `{disk}` and so on, and those of steps alone."""
 
     config: Path
     files: Mapping[str, str]
+    for_steps: tuple[Path, ...] = ()
 
 
 def build_case(case: Case, base: Callable[[], LabBase], folder: Path) -> BuiltCase:
@@ -40,7 +51,7 @@ def build_case(case: Case, base: Callable[[], LabBase], folder: Path) -> BuiltCa
     module, and what `base` raises.
     """
     guest = case.guest
-    files = {"folder": str(folder), "disk": str(folder / "disk.img"), "cdrom": str(folder / "cdrom.img")}
+    files = {"folder": str(folder)}
     if case.kind.startswith("linux"):
         files["address"] = guest["address"].partition("/")[0]
         raw = pattern_disk()
@@ -50,17 +61,28 @@ def build_case(case: Case, base: Callable[[], LabBase], folder: Path) -> BuiltCa
         files["cmdline"] = _cmdline(case, raw)
     else:
         raw = pattern_disk(assemble(folder, BootSector[guest.get("variant", "stays").upper()]))
-    write_atomic(folder / "disk.img", _IMAGES[guest.get("image", "raw")](raw))
-    wanted = f"{case.settings} {case.steps}"
-    if "{cdrom}" in wanted:
-        write_atomic(folder / "cdrom.img", pattern_disk())
-    if "{not_a_kernel}" in wanted:
+    images = {"disk": guest.get("image", "raw"), **guest.get("images", {})}
+    settings, steps = str(case.settings), str(case.steps)
+    if "{cdrom}" in settings + steps:
+        images.setdefault("cdrom", "raw")
+    for name, kind in images.items():
+        files[name] = str(folder / f"{name}.img")
+        write_atomic(folder / f"{name}.img", _image(kind, raw, folder))
+    if "{not_a_kernel}" in settings:
         files["not_a_kernel"] = str(folder / "not-a-kernel")
         write_atomic(folder / "not-a-kernel", b"This is not a kernel.\n" * 100)
     config = b"".join(b"%s = %s\n" % (key.encode(), _value(value, files)) for key, value in case.settings.items())
     path = folder / f"{case.name}.cfg"
     write_atomic(path, config)
-    return BuiltCase(path, files)
+    others = (name for name in images if f"{{{name}}}" in steps and f"{{{name}}}" not in settings)
+    return BuiltCase(path, files, tuple(Path(files[name]) for name in others))
+
+
+def _image(kind: str, raw: bytes, folder: Path) -> bytes:
+    if kind in _IMAGES:
+        return _IMAGES[kind](raw)
+    variant, made = _STARTED[kind]
+    return made(assemble(folder, variant))
 
 
 def _cmdline(case: Case, raw: bytes) -> str:

@@ -72,7 +72,8 @@ class StageOptions:
     """How to stage a config.
 
     `folder` is xl's current folder, `device_model` the one for every config (None: what each names), `newest` finds one
-    for a config that names none. `writable` lets guests write to their disks, `screenshot` wants a VNC server.
+    for a config that names none. `writable` lets guests write to their disks, `screenshot` wants a VNC server. Of
+    `further` files the config knows nothing.
     """
 
     folder: Path
@@ -80,6 +81,7 @@ class StageOptions:
     newest: Callable[[], Path] | None = None
     writable: bool = False
     screenshot: bool = False
+    further: Sequence[Path] = ()
 
 
 @dataclass
@@ -132,6 +134,8 @@ def stage_guest(config: XlConfig, options: StageOptions) -> StagedGuest:
     data = edit(config, stage.changes)
     if specs != [disk.spec for disk in view.disks]:
         data = _with_disks(parse(data, config.name), specs)
+    for further in options.further:
+        stage.add(OverlayFile(str(further), further))
     path = str(options.folder / config.name)
     stage.add(OverlayFile(path, data))
     staged_view = view_xl(parse(data, config.name), options.folder)
