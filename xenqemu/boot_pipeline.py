@@ -129,7 +129,7 @@ def boot_cases(cases: Sequence[Case], request: BootRequest, state: StateDir, ui:
                 timeout=request.timeout or case.timeout,
             )
             order = _order(read_config(built.config), wanted, place, state)
-            wish = replace(order.wish, steps=case.steps, files=built.files)
+            wish = replace(order.wish, before=built.before, steps=case.steps, files=built.files)
             orders.append(replace(order, options=replace(order.options, further=built.for_steps), wish=wish))
         with run.carry_out(run.plan(orders), base, folder, ui, request.told) as booted:
             yield booted

@@ -32,13 +32,14 @@ class Wish:
     """What is wanted of a guest: to be up within `timeout` seconds, by the sign `expect` (a pattern; empty: any).
 
     `heard` is called with what the guest writes as it comes, `screenshot` gets a picture of its screen. Then all
-    `steps` have to hold, for which `files` has words. A guest that is not `ephemeral` is left running for as long as
-    its host.
+    `steps` have to hold, for which `files` has words. `before` are programs that dom0 runs before there is a guest. One
+    that is not `ephemeral` is left running for as long as its host.
     """
 
     timeout: float
     expect: str = ""
     screenshot: Path | None = None
+    before: tuple[tuple[str, ...], ...] = ()
     steps: tuple[Step, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
     heard: Callable[[str], None] | None = None
@@ -101,12 +102,23 @@ class _Boot:
 
     def run(self) -> GuestResult:
         try:
-            watched = self._create()
+            watched = self._create() if self._prepare() else None
             if watched is not None:
                 self._follow(watched)
         finally:
             self._save("device-model", self._device_model_log())
         return self._result
+
+    def _prepare(self) -> bool:
+        for argv in self._wish.before:
+            done = self._host.run(argv)
+            if done.code:
+                said = "; ".join(reasons.last_lines((done.stdout + done.stderr).decode(errors="replace"), 2))
+                self._result = replace(
+                    self._result, reason=f"in dom0 `{' '.join(argv)}` ended with {done.code}: {said}"
+                )
+                return False
+        return True
 
     def _create(self) -> WatchedGuest | None:
         """Create the guest, paused so that nothing it writes is lost; None when that failed."""

@@ -36,11 +36,15 @@ _STARTED: Mapping[str, tuple[BootSector, Callable[[bytes], bytes]]] = {
 
 @dataclass(frozen=True)
 class BuiltCase:
-    """A case made into files: its xl.cfg, what settings and steps call `{disk}` and so on, and those of steps alone."""
+    """A case made into files: its xl.cfg, what settings and steps call `{disk}` and so on, and those of steps alone.
+
+    `before` is the case's with the files' paths in it.
+    """
 
     config: Path
     files: Mapping[str, str]
     for_steps: tuple[Path, ...] = ()
+    before: tuple[tuple[str, ...], ...] = ()
 
 
 def build_case(case: Case, base: Callable[[], LabBase], folder: Path) -> BuiltCase:
@@ -62,7 +66,7 @@ def build_case(case: Case, base: Callable[[], LabBase], folder: Path) -> BuiltCa
     else:
         raw = pattern_disk(assemble(folder, BootSector[guest.get("variant", "stays").upper()]))
     images = {"disk": guest.get("image", "raw"), **guest.get("images", {})}
-    settings, steps = str(case.settings), str(case.steps)
+    settings, steps = str(case.settings), f"{case.before} {case.steps}"
     if "{cdrom}" in settings + steps:
         images.setdefault("cdrom", "raw")
     for name, kind in images.items():
@@ -75,7 +79,8 @@ def build_case(case: Case, base: Callable[[], LabBase], folder: Path) -> BuiltCa
     path = folder / f"{case.name}.cfg"
     write_atomic(path, config)
     others = (name for name in images if f"{{{name}}}" in steps and f"{{{name}}}" not in settings)
-    return BuiltCase(path, files, tuple(Path(files[name]) for name in others))
+    before = tuple(tuple(_filled(word, files) for word in argv) for argv in case.before)
+    return BuiltCase(path, files, tuple(Path(files[name]) for name in others), before)
 
 
 def _image(kind: str, raw: bytes, folder: Path) -> bytes:
@@ -103,5 +108,9 @@ def _value(value: Setting, files: Mapping[str, str]) -> bytes:
         return b"%d" % value
     if isinstance(value, list):
         return b"[" + b", ".join(_value(item, files) for item in value) + b"]"
+    return quote(_filled(value, files))
+
+
+def _filled(text: str, files: Mapping[str, str]) -> str:
     # In one pass, and not with str.format: a path may have braces in it.
-    return quote(_PLACEHOLDER.sub(lambda match: files.get(match[1], match[0]), value))
+    return _PLACEHOLDER.sub(lambda match: files.get(match[1], match[0]), text)

@@ -47,8 +47,8 @@ class Case:
     `kind` is one of kinds.toml, or `none` for what the lab cannot do at all, with its `reason` and `reference`. A guest
     that is to boot says what `expect` (a regular expression) matches within `timeout` seconds, and then its `steps`
     hold; for one that is not to boot `fails` matches the reason, and is not empty. `xen` and `qemu` are the oldest that
-    can do it (None: all that are supported), `gaps` where it is known to fail. A `slow` one is not for everyday.
-    `guest` tells `build_case` what its files hold.
+    can do it (None: all that are supported), `gaps` where it is known to fail. `before` is what dom0 has to run
+    in front of it. A `slow` one is not for everyday. `guest` tells `build_case` what its files hold.
     """
 
     name: str
@@ -57,6 +57,7 @@ class Case:
     settings: Mapping[str, Setting] = field(default_factory=dict)
     expect: str = ""
     timeout: float = 0.0
+    before: tuple[tuple[str, ...], ...] = ()
     steps: tuple[Step, ...] = ()
     fails: str = ""
     xen: Version | None = None
@@ -136,6 +137,7 @@ def _case(group: str, name: str, table: Mapping[str, Any], kind: Mapping[str, An
         settings={"name": name, **kind.get("settings", {}), **table.get("settings", {})},
         expect=words.get("expect", ""),
         timeout=float(words.get("timeout", 0)),
+        before=tuple(map(tuple, words.get("before", ()))),
         steps=tuple(map(read_step, words.get("steps", ()))),
         fails=words.get("fails", ""),
         xen=Version(needs["xen"]) if "xen" in needs else None,
