@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from xenqemu.cli.common import json_option, print_json, print_table, session
+from xenqemu.cli.common import DeviceModelName, json_option, print_json, print_table, session
 from xenqemu.errors import EXIT_LAB, EXIT_OK
 
 _XEN_OPTION = click.option("--xen", metavar="VERSION", help="4.17, 4.20.1: a release, or the newest of a series.")
@@ -47,22 +47,28 @@ def list_(xen: str | None, as_json: bool) -> None:
 
 
 @command.command("check")
-@click.argument("binary", type=click.Path(path_type=Path))
+@click.argument("binary", type=DeviceModelName())
 @_XEN_OPTION
 @click.option("--data", metavar="DIR", multiple=True, type=click.Path(path_type=Path), help="More data files (-L).")
 @click.option("--junit", metavar="FILE", type=click.Path(path_type=Path), help="Write the results as JUnit XML too.")
 @click.option("--all", "everything", is_flag=True, help="Show what is taken, too.")
 @json_option
 def check(
-    binary: Path, xen: str | None, data: tuple[Path, ...], junit: Path | None, everything: bool, as_json: bool
+    binary: Path | str, xen: str | None, data: tuple[Path, ...], junit: Path | None, everything: bool, as_json: bool
 ) -> int:
-    """Try everything that libxl can pass on BINARY, as far as that goes without Xen; exit 8 for a refusal."""
+    """Try everything that libxl can pass on BINARY, as far as that goes without Xen; exit 8 for a refusal.
+
+    BINARY can be `distro` or `distro:4.17`: the device model that the distribution of that Xen ships with it.
+    """
+    from xenqemu.boot_pipeline import find_device_model
     from xenqemu.contract import check as contract_check
     from xenqemu.contract.model import Verdict, xen_name
     from xenqemu.contract.report import cause, counts, report_facts, write_junit
     from xenqemu.contract.report import junit as junit_xml
 
-    report = contract_check(binary, xen, session(create=False).ui, data=data)
+    context = session(create=isinstance(binary, str))
+    path = find_device_model(binary, None, context.state, context.ui) or Path()
+    report = contract_check(path, xen, context.ui, data=data)
     if junit is not None:
         write_junit(junit, junit_xml(report))
     if as_json:
@@ -84,8 +90,8 @@ def check(
     "--dm",
     "device_model",
     metavar="BINARY",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The device model.  [the newest that was built]",
+    type=DeviceModelName(),
+    help="The device model, or `distro`.  [the newest that was built]",
 )
 @click.option("--xen", metavar="XEN", help="4.17 or 4.20.  [the one that it is linked against]")
 @click.option("--jobs", metavar="N", type=click.IntRange(1), help="Hosts at once.  [as processors and memory allow]")
@@ -94,11 +100,13 @@ def check(
 @json_option
 def run(junit: Path | None, everything: bool, as_json: bool, **options: Any) -> int:
     """Boot a guest for each thing that xl can ask for, or the CASEs, in the lab; exit 8 when one surprises."""
+    from xenqemu.boot_pipeline import find_device_model
     from xenqemu.contract import outcome
     from xenqemu.contract.report import write_junit
     from xenqemu.contract_pipeline import ContractRequest, run_contract
 
     context = session()
+    options["device_model"] = find_device_model(options["device_model"], options["xen"], context.state, context.ui)
     report = run_contract(ContractRequest(**options), context.state, context.ui)
     if junit is not None:
         write_junit(junit, outcome.junit(report))
