@@ -16,12 +16,14 @@ from hypothesis import strategies as st
 from packaging.version import Version
 
 from tests.unit.test_lab_guests import read_newc, read_qcow2
+from tests.unit.test_lab_image_formats import read_qcow, read_qed, read_vhd
 from xenqemu.boot_pipeline import save_cases
 from xenqemu.cli.main import main
 from xenqemu.errors import UsageError
+from xenqemu.lab.assemble import BootSector, assemble
 from xenqemu.lab.case_files import build_case
 from xenqemu.lab.cases import Case, find_case, find_cases, load_cases
-from xenqemu.lab.disk_image import SECTORS
+from xenqemu.lab.disk_image import SECTORS, pattern_disk
 from xenqemu.lab.model import LabBase
 from xenqemu.lab.steps import read_step
 from xenqemu.state import StateDir
@@ -81,8 +83,10 @@ def no_base() -> LabBase:
 
 def test_the_cases_are_the_ones_that_are_promised() -> None:
     assert {case.name for case in CASES} >= {
-        *("boot-sector", "stdvga", "no-vga", "e1000", "virtio-net", "qcow2", "ahci", "cdrom", "vcpus", "usb-tablet"),
-        *("vnc", "poweroff", "linux-emulated", "linux-pv"),
+        *("boot-sector", "poweroff", "linux-emulated", "linux-pv"),
+        *("disk-ide", "disk-formats", "disk-ahci", "disk-scsi", "disk-pv", "cdrom", "cdrom-insert", "vendor-device"),
+        *("nic-rtl8139", "nic-e1000", "nic-ne2k", "nic-virtio", "no-nic"),
+        *("boot-disk", "boot-cd", "boot-order", "boot-network", "boot-uefi", "kernel-boot"),
         *("no-boot-signature", "no-disk", "damaged-disk", "not-a-kernel", "linux-panic"),
     }
 
@@ -137,12 +141,39 @@ def test_each_kind_of_disk_holds_what_the_guest_looks_for(base: LabBase, tmp_pat
     raw = (tmp_path / "disk.img").read_bytes()
     assert len(raw) == SECTORS * 512
     assert raw[510:512] == b"\x55\xaa"
-    build_case(find_case("qcow2"), no_base, tmp_path)
-    assert read_qcow2((tmp_path / "disk.img").read_bytes()) == raw
     build_case(find_case("damaged-disk"), no_base, tmp_path)
     assert not (tmp_path / "disk.img").read_bytes().startswith(b"QFI")
     build_case(find_case("no-boot-signature"), no_base, tmp_path)
     assert (tmp_path / "disk.img").read_bytes()[510:512] == b"\0\0"
+    files = build_case(find_case("disk-formats"), lambda: base, tmp_path).files
+    images = {name: Path(files[name]).read_bytes() for name in ("disk", "qcow", "qed", "vhd")}
+    readers = {"disk": read_qcow2, "qcow": read_qcow, "qed": read_qed, "vhd": read_vhd}
+    assert {name: readers[name](image) for name, image in images.items()} == dict.fromkeys(images, pattern_disk())
+
+
+def test_where_steps_look_for_what_was_written_each_format_has_it(base: LabBase, tmp_path: Path) -> None:
+    case = find_case("disk-formats")
+    files = build_case(case, lambda: base, tmp_path).files
+    looked = re.findall(r"dd if=\{(\w+)\} bs=512 skip=(\d+) ", str(case.steps))
+    assert len(looked) == 4
+    for name, sector in looked:
+        image = Path(files[name]).read_bytes()
+        assert image[int(sector) * 512 :].startswith(pattern_disk()[4 * 65536 : 5 * 65536])
+
+
+def test_what_only_steps_name_goes_along(base: LabBase, tmp_path: Path) -> None:
+    built = build_case(find_case("cdrom-insert"), lambda: base, tmp_path)
+    assert set(built.for_steps) == {tmp_path / "cdrom.img", tmp_path / "second.img"}
+    assert b".img" not in built.config.read_bytes()
+    assert build_case(find_case("cdrom"), lambda: base, tmp_path).for_steps == ()
+
+
+def test_what_runs_before_the_guest_knows_its_files(tmp_path: Path) -> None:
+    built = build_case(find_case("boot-network"), no_base, tmp_path)
+    program = tmp_path / "program.img"
+    assert f"cp {program} " in built.before[0][2]
+    assert program in built.for_steps
+    assert program.read_bytes() == assemble(tmp_path, BootSector.FROM_NETWORK)
 
 
 def test_a_linux_guest_is_told_what_there_is_to_find(base: LabBase, tmp_path: Path) -> None:

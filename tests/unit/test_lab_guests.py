@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xenqemu.errors import LabError, MissingError
-from xenqemu.lab import disk_image
+from xenqemu.lab import cd_image, disk_image
 from xenqemu.lab.assemble import BootSector, assemble, build_boot_sector
 from xenqemu.lab.linux_guest import build_initramfs
 from xenqemu.lab.model import LabBase
@@ -56,6 +56,11 @@ def test_source_and_disk_agree_on_where_the_numbered_sectors_are() -> None:
     first, step, count = (known[f"{name}"] for name in ("FIRST_PATTERN_SECTOR", "PATTERN_STEP", "PATTERN_COUNT"))
     assert first == disk_image.FIRST_PATTERN_SECTOR
     assert first + step * (count - 1) < disk_image.SECTORS
+    # A sector of a CD is four of these, and only the first is looked at.
+    assert not step % 4
+    assert cd_image.FIRST_PATTERN_SECTOR + step * (count - 1) < disk_image.SECTORS
+    source = (SOURCES / "boot-sector.S").read_text()
+    assert f".ifdef FROM_CD\n        .set    FIRST_PATTERN_SECTOR, {cd_image.FIRST_PATTERN_SECTOR}\n" in source
 
 
 @pytest.mark.parametrize("missing", ["as", "ld"])
