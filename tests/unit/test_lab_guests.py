@@ -19,6 +19,7 @@ from xenqemu.lab import cd_image, disk_image
 from xenqemu.lab.assemble import BootSector, assemble, build_boot_sector
 from xenqemu.lab.linux_guest import build_initramfs
 from xenqemu.lab.model import LabBase
+from xenqemu.lab.tools import compile_tool
 from xenqemu.proc import run
 
 SOURCES = resources.files("xenqemu.lab") / "guests"
@@ -193,3 +194,29 @@ def test_the_linux_guests_init_is_a_shell_script() -> None:
     script = (SOURCES / "linux-init.sh").read_bytes()
     assert script.startswith(b"#!/bin/busybox sh\n")
     assert run(["sh", "-n"], stdin=script).stderr == ""
+
+
+def test_a_tool_runs_without_any_library(tmp_path: Path) -> None:
+    tool = compile_tool("descriptors", tmp_path)
+    assert tool.read_bytes()[:4] == b"\x7fELF"
+    assert run(("ldd", tool), check=False).returncode != 0
+    # Its own descriptors: those of others are not everybody's.
+    listed = run(("sh", "-c", 'exec "$0" list $$', tool)).stdout.splitlines()
+    assert re.fullmatch(r"\d+ \S+( (r|w|rw)a?)?", listed[0])
+    assert sum(int(line.split()[0]) for line in listed) >= 3
+
+
+@pytest.mark.parametrize(
+    ("compiler", "reason"),
+    [
+        ("#!/bin/sh\necho 'descriptors.c:1:10: fatal error: no such file' >&2; exit 1\n", "fatal error: no such file"),
+        ("#!/bin/sh\nexit 1\n", "the compiler said nothing"),
+    ],
+)
+def test_a_compiler_that_cannot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiler: str, reason: str) -> None:
+    (tmp_path / "cc").write_text(compiler)
+    (tmp_path / "cc").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(MissingError, match=reason) as caught:
+        compile_tool("descriptors", tmp_path)
+    assert "libc6-dev" in caught.value.hint

@@ -135,7 +135,7 @@ def stage_guest(config: XlConfig, options: StageOptions) -> StagedGuest:
     if specs != [disk.spec for disk in view.disks]:
         data = _with_disks(parse(data, config.name), specs)
     for further in options.further:
-        stage.add(OverlayFile(str(further), further))
+        stage.add(OverlayFile(str(further), further, 0o755 if os.access(further, os.X_OK) else 0o644))
     path = str(options.folder / config.name)
     stage.add(OverlayFile(path, data))
     staged_view = view_xl(parse(data, config.name), options.folder)
