@@ -62,6 +62,17 @@ def test_every_option_has_its_place() -> None:
     assert argv[-2:] == ["-device", "e1000e"]
 
 
+def test_dom0_has_a_usb_stick_to_pass_on() -> None:
+    argv = made()
+    controller, stick = (
+        after(argv, "-device").index(name) for name in ("qemu-xhci", "usb-storage,drive=stick,serial=xenqemu")
+    )
+    assert controller < stick
+    (content,) = after(argv, "-blockdev")
+    assert "node-name=stick" in content
+    assert "read-only=on" in content
+
+
 def test_disks_share_slots_and_there_is_an_end_to_them(tmp_path: Path) -> None:
     disks = [HostDisk(tmp_path / "a")] * 192
     (tmp_path / "a").touch()

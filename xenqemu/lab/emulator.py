@@ -21,6 +21,11 @@ _VIRTIO = "iommu_platform=on,disable-legacy=on"
 # The chipset and the virtio serial device are in front of it, and what HostOptions adds.
 _FIRST_DISK = 8
 _MOST_DISKS = (32 - _FIRST_DISK) * 8
+# What dom0 can pass to a guest: a stick full of zeros. As long as dom0 has not loaded xhci-pci there is nothing of it.
+_USB = [
+    *("-blockdev", "driver=null-co,node-name=stick,size=1048576,read-zeroes=on,read-only=on"),
+    *("-device", "qemu-xhci", "-device", "usb-storage,drive=stick,serial=xenqemu"),
+]
 _KVM = Path("/dev/kvm")
 _NESTED = (Path("/sys/module/kvm_amd/parameters/nested"), Path("/sys/module/kvm_intel/parameters/nested"))
 
@@ -93,6 +98,7 @@ def arguments(recipe: Recipe, options: HostOptions, disks: Sequence[HostDisk], w
         argv += _port(f"stream{number}", f"fd={descriptor},server=on,wait=off", f"{STREAM_PORT}.{number}")
     if len(disks) > _MOST_DISKS:
         raise LabError(f"the guests have {len(disks)} disks, a host takes {_MOST_DISKS}", "boot fewer guests at once")
+    argv += _USB
     for number, disk in enumerate(disks):
         argv += _disk(number, disk)
     argv += ["-kernel", wiring.hypervisor, "-append", " ".join(_xen_words(recipe, options))]
