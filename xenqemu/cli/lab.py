@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from xenqemu.cli import lab_boot, lab_host
+from xenqemu.cli import lab_boot, lab_host, lab_soak
 
 
 @click.group("lab")
@@ -12,5 +12,5 @@ def command() -> None:
     """Boot real guests with a device model, under a real Xen in an emulated host."""
 
 
-for _command in (*lab_host.COMMANDS, *lab_boot.COMMANDS):
+for _command in (*lab_host.COMMANDS, *lab_boot.COMMANDS, *lab_soak.COMMANDS):
     command.add_command(_command)

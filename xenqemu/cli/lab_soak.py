@@ -1,0 +1,43 @@
+"""`xenqemu lab soak`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from xenqemu.cli.common import DeviceModelName, json_option, print_json, print_table, session
+from xenqemu.errors import EXIT_LAB, EXIT_OK
+
+
+@click.command("soak")
+@click.option("--cycles", metavar="N", type=click.IntRange(0), default=100, show_default=True, help="Guests.")
+@click.option("--saves", metavar="N", type=click.IntRange(0), default=20, show_default=True, help="Saves of one guest.")
+@click.option(
+    "--dm",
+    "device_model",
+    metavar="BINARY",
+    type=DeviceModelName(),
+    help="The device model, or `distro`.  [the newest that was built]",
+)
+@click.option("--xen", metavar="XEN", help="4.17 or 4.20.  [the one that it is linked against]")
+@json_option
+def soak(cycles: int, saves: int, device_model: Path | str | None, xen: str | None, as_json: bool) -> int:
+    """Create, run and destroy guests, save and restore one, and say what is left of it in dom0; exit 8 for a leak."""
+    from xenqemu.boot_pipeline import find_device_model
+    from xenqemu.soak_pipeline import SoakRequest, run_soak
+
+    context = session()
+    model = find_device_model(device_model, xen, context.state, context.ui)
+    report = run_soak(SoakRequest(model, xen, cycles, saves), context.state, context.ui)
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        print_table(*report.table())
+    for item in report.leaks:
+        names = f": {', '.join(item.new)}" if item.new else ""
+        context.ui.warn(f"leaked: {item.name}, {item.before:.0f} before and {item.after:.0f} after{names}")
+    return EXIT_LAB if report.leaks else EXIT_OK
+
+
+COMMANDS: tuple[click.Command, ...] = (soak,)
