@@ -345,6 +345,7 @@ report_hypervisor:
         jmp     4f
 3:      popl    %eax
         incl    %eax
+        pushl   %eax
         cpuid
         pushw   %di
         movw    $xen_version, %di
@@ -361,6 +362,11 @@ report_hypervisor:
         movw    $xen_is, %si
         call    put_string
         movw    $xen_version, %si
+        call    put_string
+        popl    %eax
+        cmpl    $0x40000001, %eax
+        je      4f
+        movw    $behind_another, %si
         call    put_string
 4:      movw    $n_hypervisor, %bx
         jmp     finish
@@ -842,6 +848,7 @@ n_sound:        .asciz  "sound", "Sound"
 n_pci:          .asciz  "pci", "PCI"
 n_pci_more:     .asciz  "pci", ""
 xen_is:         .asciz  "XenVMMXenVMM, Xen "
+behind_another: .asciz  " behind another interface"
 no_xen:         .asciz  "none, or not Xen"
 kib_in:         .asciz  " KiB usable, "
 ranges_of:      .asciz  " ranges by E820"
