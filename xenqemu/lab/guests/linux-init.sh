@@ -105,6 +105,41 @@ read -r uptime _ </proc/uptime
 say "up xen=$(cat /sys/hypervisor/version/major).$(cat /sys/hypervisor/version/minor)" \
     "disks=$right/$((right + wrong)) nic=$first address=${want_address:-none} seconds=$uptime"
 
+# Write to the disk $1 all the while: one numbered sector after another from its middle on, straight to the device, each
+# counted once it is there. A guest that was saved tells that it goes on: what it is sent before that may be lost.
+keep_writing() {
+    head -c 524288 "/dev/$1" >/first
+    (
+        n=0
+        while [ $n -lt 1000 ] && [ ! -e /stop ]; do
+            printf '%511d\n' $n | dd of="/dev/$1" bs=512 seek=$((1024 + n)) conv=notrunc oflag=direct &&
+                n=$((n + 1)) && echo $n >/written
+            usleep 40000
+        done
+    ) >/dev/null 2>&1 &
+    (while sleep 1; do say alive; done) &
+    until [ -s /written ]; do usleep 100000; done
+    cat /written >/before
+    cut -d. -f1 /proc/uptime >>/before
+}
+
+# Stop that; whether more was written since it began, all is on the disk $1, and the rest of that as it was.
+check_written() {
+    touch /stop
+    sleep 1
+    read -r written </written
+    read -r before </before
+    n=0
+    while [ $n -lt "$written" ]; do
+        printf '%511d\n' $n
+        n=$((n + 1))
+    done >/wanted
+    dd if="/dev/$1" bs=512 skip=1024 count="$written" iflag=direct 2>/dev/null | cmp - /wanted || return
+    dd if="/dev/$1" bs=512 count=1024 iflag=direct 2>/dev/null | cmp - /first || return
+    say "written=$before, $written" after "$(tail -n 1 /before), $(cut -d. -f1 /proc/uptime)" s
+    [ "$written" -gt "$before" ] && [ "$(cut -d. -f1 /proc/uptime)" -ge "$(tail -n 1 /before)" ]
+}
+
 # What is answered is `NUMBER COMMAND`. A shell for each, so that none ends this one, not even by an error in its syntax.
 # What `xl shutdown` and `xl reboot` ask for is not in the way: the kernel runs /sbin/poweroff and /sbin/reboot.
 cd /
