@@ -175,7 +175,8 @@ def test_the_linux_guest_has_what_it_loads_in_the_order_of_need(base: LabBase, t
     assert files["bin/sh"][1] == b"busybox"
     assert files["init"] == (stat.S_IFREG | 0o755, (SOURCES / "linux-init.sh").read_bytes())
     assert stat.S_ISDIR(files["proc"][0])
-    assert files["sbin/poweroff"][0] == stat.S_IFREG | 0o755
+    for name in ("poweroff", "reboot"):
+        assert files[f"sbin/{name}"] == (stat.S_IFREG | 0o755, f"#!/bin/sh\nexec /bin/busybox {name} -f\n".encode())
 
 
 def test_the_linux_guest_is_the_same_each_time(base: LabBase, tmp_path: Path) -> None:
@@ -220,3 +221,25 @@ def test_a_compiler_that_cannot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     with pytest.raises(MissingError, match=reason) as caught:
         compile_tool("descriptors", tmp_path)
     assert "libc6-dev" in caught.value.hint
+
+
+def test_what_the_linux_guests_shell_answers() -> None:
+    """Each command gets a line of its own with its number and code, whatever it does to its shell."""
+    script = (SOURCES / "linux-init.sh").read_text()
+    say = next(line for line in script.splitlines() if line.startswith("say()"))
+    loop = script[script.index("cd /\nwhile :; do\n    IFS= read") :].replace("sleep 1\n        continue", "exit 0")
+    lines = (
+        "1 cat; read line; echo read=$line; pwd",
+        "no number",
+        "",
+        "2 exit 7",
+        "3 if",
+        "4  printf 'a  b\\n' | tr a \"$(printf c)\"\r",
+        "5 cd /proc; missing-program; false",
+    )
+    said = run(
+        ["bash", "-c", f"{say}\nexec 3<&0 </dev/null 2>&1\n{loop}"], stdin="\n".join((*lines, "")).encode()
+    ).stdout
+    said = re.sub(r"(?m)^bash: .*\n", "", said)
+    mark = "xenqemu-guest: end"
+    assert said == f"read=\n/\n{mark} 1 0\n{mark} 2 7\n{mark} 3 2\nc  b\n{mark} 4 0\n{mark} 5 1\n"
