@@ -11,9 +11,8 @@ from tests.unit.fake_host import FakeHost
 from xenqemu.errors import LabError
 from xenqemu.lab import restores
 from xenqemu.lab.model import HostError
-from xenqemu.lab.restores import Restored, try_restores
+from xenqemu.lab.restores import Restored, markdown, try_restores
 from xenqemu.lab.result import GuestResult
-from xenqemu.restore_pipeline import markdown
 
 
 class View:

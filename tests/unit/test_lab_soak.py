@@ -18,7 +18,7 @@ from xenqemu.lab import soak
 from xenqemu.lab.model import Completed, HostError
 from xenqemu.lab.result import GuestResult
 from xenqemu.lab.soak import SoakItem, SoakPlan, SoakReport, compare, measure, read_figures, report
-from xenqemu.soak_pipeline import SoakRequest
+from xenqemu.state_pipeline import SoakRequest
 from xenqemu.ui import QuietUi
 
 MIB = 1 << 20
@@ -186,7 +186,7 @@ def test_the_command_ends_with_8_for_a_leak(
         asked.append(request)
         return _report(item)
 
-    monkeypatch.setattr("xenqemu.soak_pipeline.run_soak", run_soak)
+    monkeypatch.setattr("xenqemu.state_pipeline.run_soak", run_soak)
     words = ["--state-dir", str(tmp_path), "lab", "soak", "--cycles", "5", "--saves", "1", "--xen", "4.17"]
     done = CliRunner().invoke(cli, [*words, "--json"], standalone_mode=False)
     assert done.return_value == code

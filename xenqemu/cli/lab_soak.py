@@ -25,7 +25,7 @@ from xenqemu.errors import EXIT_LAB, EXIT_OK
 def soak(cycles: int, saves: int, device_model: Path | str | None, xen: str | None, as_json: bool) -> int:
     """Create, run and destroy guests, save and restore one, and say what is left of it in dom0; exit 8 for a leak."""
     from xenqemu.boot_pipeline import find_device_model
-    from xenqemu.soak_pipeline import SoakRequest, run_soak
+    from xenqemu.state_pipeline import SoakRequest, run_soak
 
     context = session()
     model = find_device_model(device_model, xen, context.state, context.ui)

@@ -96,3 +96,23 @@ def _restore(host: Host, guest: StagedGuest, files: Mapping[str, str]) -> str:
         last = [line for line in reasons.last_lines(log, 5) if "warning:" not in line]
         return last[-1] if last and "terminating" not in last[-1] else error.message
     return ""
+
+
+def markdown(results: Sequence[Restored]) -> str:
+    """Return a table for each Xen, savers down and restorers across, and a list of the reasons of what failed."""
+    lines = []
+    for xen in dict.fromkeys(result.xen for result in results):
+        of = {(result.saver, result.restorer): result for result in results if result.xen == xen}
+        across = list(dict.fromkeys(restorer for _, restorer in of))
+        lines += [f"Xen {xen}:", "", f"| saved under | {' | '.join(across)} |", f"|{' --- |' * (len(across) + 1)}"]
+        notes: dict[str, int] = {}
+        for saver in dict.fromkeys(saver for saver, _ in of):
+            cells = []
+            for restorer in across:
+                result = of.get((saver, restorer))
+                reason = result.reason if result else ""
+                note = f"no ({notes.setdefault(reason, len(notes) + 1)})" if reason else "yes"
+                cells.append(note if result else "not tried")
+            lines.append(f"| {saver} | {' | '.join(cells)} |")
+        lines += ["", *(f"{number}. {reason}" for reason, number in notes.items()), *([""] if notes else [])]
+    return "\n".join(lines).rstrip() + "\n"
