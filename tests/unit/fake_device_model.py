@@ -9,7 +9,7 @@ from pathlib import Path
 _SCRIPT = """#!/bin/sh
 me=${0##*/}
 echo "$*" >> "$0.log"
-for word; do
+for word in "$@" "files:$(ulimit -f)"; do
     while IFS='|' read -r refused message; do
         [ "$word" = "$refused" ] && { echo "$me: $word: $message" >&2; exit 1; }
     done < "$0.refuses"

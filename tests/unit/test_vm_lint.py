@@ -15,6 +15,7 @@ from tests.unit.fake_device_model import make_device_model, starts
 from xenqemu.errors import MissingError, UsageError
 from xenqemu.state import StateDir
 from xenqemu.vm import lint as lint_module
+from xenqemu.vm import lint_facts
 from xenqemu.vm.lint import LintReport, lint_config
 from xenqemu.vm.lint_facts import Keys, image_format, load_keys
 from xenqemu.vm.lint_rules import fill, fits, load_rules, look_up, words
@@ -34,6 +35,7 @@ QCOW2 = b"QFI\xfb\0\0\0\3"
 def _no_xen_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lint_module, "running_xen", lambda: "")
     monkeypatch.setattr(lint_module, "default_path", lambda: None)
+    monkeypatch.setattr(lint_facts, "_QEMU_USERS", ("nobody-has-this-name",))
 
 
 @pytest.fixture
@@ -60,7 +62,10 @@ def test_every_rule_has_a_case() -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: str(case["rule"]))
-def test_the_rule_fits_its_case(folder: Path, state: StateDir, case: dict[str, Any]) -> None:
+def test_the_rule_fits_its_case(
+    folder: Path, state: StateDir, monkeypatch: pytest.MonkeyPatch, case: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(lint_module, "running_xen", lambda: case.get("runs", ""))
     binary = make_device_model(folder / "dm", case.get("refuses"), accelerator=case.get("accelerator", "xen"))
     if case.get("library"):
         binary.write_text(
@@ -136,6 +141,29 @@ def test_the_silent_audio_driver_that_the_hint_tells_of_is_taken_into_account(fo
     assert any(line.endswith("-device ac97 -audio none") for line in starts(binary))
 
 
+def test_a_device_model_that_the_sandbox_ends_without_a_word(folder: Path, state: StateDir) -> None:
+    binary = make_device_model(folder / "dm")
+    script = binary.read_text().splitlines()
+    binary.write_text("\n".join([script[0], '[ "$(ulimit -f)" = unlimited ] || kill -XFSZ $$', *script[1:], ""]))
+    (finding,) = run(folder, state, BASE + "dm_restrict = 1", binary).findings
+    assert (finding.rule, finding.severity) == ("dm-restrict-limits", "error")
+    assert finding.message.endswith("killed by SIGXFSZ")
+    # Without a screen there is nothing that is large.
+    assert run(folder, state, BASE + 'dm_restrict = 1\nvga = "none"', binary).findings == ()
+    assert run(folder, state, BASE, binary).findings == ()
+
+
+def test_what_the_sandbox_holds(folder: Path, state: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    binary = make_device_model(folder / "dm")
+    fine = 'dm_restrict = 1\ndisk = ["/dev/vg/disk,raw,xvda,w", "FOLDER/raw.img,raw,hdc,cdrom"]'
+    path = folder / "far.cfg"
+    path.write_text(BASE + fine.replace("FOLDER", str(folder)))
+    assert lint_config(path, state, binary=binary, here=False).findings == ()
+    monkeypatch.setattr(lint_module, "running_xen", lambda: "4.17")
+    text = BASE + 'dm_restrict = 1\ndevice_model_user = "somebody"'
+    assert run(folder, state, text, binary).findings == ()
+
+
 def test_without_a_device_model_only_the_config_is_judged(folder: Path, state: StateDir) -> None:
     path = folder / "a.cfg"
     path.write_text('name = "a"\ntype = "hvm"\nacpi = 0\nvga = "x"\n')
@@ -151,8 +179,15 @@ def test_the_version_of_xen(folder: Path, state: StateDir, monkeypatch: pytest.M
     assert run(folder, state, text, binary).xen == "4.17"  # that of the device model
     monkeypatch.setattr(lint_module, "running_xen", lambda: "4.20")
     report = run(folder, state, text, binary)
-    assert (report.xen, found(report)) == ("4.20", {"dm-restrict-run-with", "device-model-of-another-xen"})
+    assert (report.xen, found(report)) == (
+        "4.20",
+        {"dm-restrict-run-with", "device-model-of-another-xen", "dm-restrict-without-user"},
+    )
+    monkeypatch.setattr(lint_facts, "_QEMU_USERS", ("nobody-has-this-name", "root"))
+    report = run(folder, state, text, binary)
+    assert found(report) == {"dm-restrict-run-with", "device-model-of-another-xen"}
     assert not report.failed
+    assert "dm-restrict-run-with" not in found(run(folder, state, text, binary, "4.20.4"))
     with pytest.raises(UsageError, match="new"):
         run(folder, state, text, binary, "new")
 

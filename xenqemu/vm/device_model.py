@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from xenqemu.sysroot import qemu_words
 
 _MEMO = "device-model"
 _SECONDS = "10"
+# What libxl__local_dm_preexec_restrict() sets, in tools/libs/light/libxl_linux.c of Xen.
+_SANDBOX = ("prlimit", "--fsize=262144", "--core=0", "--msgqueue=0", "--locks=0", "--memlock=0", "--")
 _VERSION = re.compile(r"QEMU emulator version ([0-9.]+)")
 _SONAME = re.compile(r"libxenctrl\.so\.([0-9]+\.[0-9]+)")
 _NO_LIBRARY = re.compile(r"error while loading shared libraries: ([^:]+):")
@@ -118,6 +121,13 @@ class Interview:
             return None
         return self._answer((*base, *arguments))
 
+    def starts_limited(self, *arguments: str) -> str | None:
+        """Return the same as `starts_with`, for a device model that is held to the limits of libxl's sandbox."""
+        base = self._base()
+        if base is None:
+            return None
+        return self._answer((*base, *arguments), _SANDBOX)
+
     def _base(self) -> tuple[str, ...] | None:
         for accelerator in _ACCELERATORS:
             base = (
@@ -128,10 +138,10 @@ class Interview:
                 return base
         return None
 
-    def _answer(self, arguments: tuple[str, ...]) -> str:
-        question = json.dumps(arguments)
+    def _answer(self, arguments: tuple[str, ...], limits: tuple[str, ...] = ()) -> str:
+        question = json.dumps((*limits, *arguments))
         if question not in self._answers:
-            self._keep(question, self._start(arguments))
+            self._keep(question, self._start(arguments, limits))
         return str(self._answers[question])
 
     def _keep(self, question: str, answer: object) -> None:
@@ -139,19 +149,19 @@ class Interview:
         self._answers = {**(self._state.recall(_MEMO, self._key) or {}), **self._answers, question: answer}
         self._state.remember(_MEMO, self._key, self._answers)
 
-    def _start(self, arguments: Sequence[str]) -> str:
+    def _start(self, arguments: Sequence[str], limits: Sequence[str]) -> str:
         """Start the device model with `arguments` and a monitor that says quit; return its complaint, "" for none."""
         with self._state.scratch("ask") as folder:
             (folder / "bios").write_bytes(bytes(_BIOS_SIZE))
             words = [word.replace("{folder}", os.fspath(folder)) for word in arguments]
-            done = self._run(*words)
+            done = self._run(*words, limits=limits)
             if done[0] == 0:
                 return ""
-            return _complaint(done[2], self._path.name).replace(os.fspath(folder), "{folder}") or f"exit {done[0]}"
+            return _complaint(done[2], self._path.name).replace(os.fspath(folder), "{folder}") or _end(done[0])
 
-    def _run(self, *words: str) -> tuple[int, str, str]:
+    def _run(self, *words: str, limits: Sequence[str] = ()) -> tuple[int, str, str]:
         completed = run(
-            ("timeout", "--kill-after=2", _SECONDS, *qemu_words(self._path), *words),
+            (*limits, "timeout", "--kill-after=2", _SECONDS, *qemu_words(self._path), *words),
             env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"},
             stdin=b"quit\n",
             check=False,
@@ -178,6 +188,11 @@ class Interview:
             accelerators=tuple(line.strip() for line in accelerators if line.strip()),
             missing_library=missing[1] if missing else "",
         )
+
+
+def _end(code: int) -> str:
+    """Return how a process ended that said nothing; timeout(1) ends by the signal that its command ended by."""
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit {code}"
 
 
 def _complaint(said: str, program: str) -> str:

@@ -15,7 +15,7 @@ from xenqemu.errors import MissingError, UsageError, VmConfigError
 from xenqemu.state import StateDir
 from xenqemu.vm.device_model import DeviceModel, Interview, default_path
 from xenqemu.vm.guest import read_guest
-from xenqemu.vm.lint_facts import disk_facts, file_facts, key_facts, usb_controllers
+from xenqemu.vm.lint_facts import disk_facts, file_facts, key_facts, machine_facts, usb_controllers
 from xenqemu.vm.lint_rules import SEVERITIES, Rule, fill, fits, load_rules, words
 from xenqemu.vm.model import GuestView
 
@@ -139,7 +139,7 @@ def lint_guest(
             trouble = error.message
     model = interview.model() if interview else None
     xen = xen or (running_xen() if here else "") or (model.xen if model else "")
-    scope = _scope(guest, model, trouble, xen)
+    scope = {**_scope(guest, model, trouble, xen), "machine": machine_facts(runs_xen=here and bool(running_xen()))}
     things = _things(guest, xen, here=here)
     rules = [rule for rule in load_rules() if not str(rule.xen) or (xen and rule.xen.contains(xen))]
     found = [finding for rule in rules for finding in _apply(rule, things[rule.each], scope, interview)]
@@ -224,10 +224,10 @@ def _refusal(rule: Rule, scope: Mapping[str, Any], interview: Interview | None) 
         return None
     if rule.knows and interview.knows_option(*words(rule.knows, scope)):
         return None
+    asking = {"option": interview.knows_option, "start": interview.starts_with, "sandbox": interview.starts_limited}
     said: str | None = None
     for question in rule.asks:
-        arguments = words(question, scope)
-        said = interview.knows_option(*arguments) if rule.ask == "option" else interview.starts_with(*arguments)
+        said = asking[rule.ask](*words(question, scope))
         if not said or not re.search(rule.said, said):
             return None
     return said

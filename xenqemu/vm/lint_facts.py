@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import pwd
 import stat
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -25,6 +26,8 @@ _QCOW, _VDI, _VDI_OFFSET = b"QFI\xfb", b"\x7f\x10\xda\xbe", 64
 _QEMU_FORMATS = {"vhd": "vpc", "empty": ""}
 # libxl__device_usbctrl_add_hvm in tools/libs/light/libxl_usb.c.
 _USB_CONTROLLERS = {1: "piix3-usb-uhci", 2: "usb-ehci", 3: "nec-usb-xhci"}
+# LIBXL_QEMU_USER_RANGE_BASE and LIBXL_QEMU_USER_SHARED in tools/libs/light/libxl_internal.h.
+_QEMU_USERS = ("xen-qemuuser-range-base", "xen-qemuuser-shared")
 
 
 @dataclass(frozen=True)
@@ -230,3 +233,16 @@ def usb_controllers(guest: GuestView) -> Iterator[str]:
     """Yield the device that libxl adds for each `usbctrl` of `guest` once it runs."""
     for version in guest.usbctrls if guest.hvm else ():
         yield _USB_CONTROLLERS.get(version, _USB_CONTROLLERS[2])
+
+
+def machine_facts(*, runs_xen: bool) -> dict[str, bool]:
+    """Return what is to be known of this machine: whether it has a user that libxl lets a device model run as."""
+    return {"runs_xen": runs_xen, "qemu_user": any(map(_is_user, _QEMU_USERS))}
+
+
+def _is_user(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True

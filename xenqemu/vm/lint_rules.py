@@ -23,8 +23,9 @@ class Rule:
 
     `when` is place (`guest.acpi`) to what is expected there; `xen` the versions of Xen that it is about. An entry of
     `asks` is a list of arguments that libxl passes, of `knows` one that the device model has to know for the rule to
-    fit; `ask` says whether it is asked for the "option" or to "start"; `said` what its refusal has to be like. The
-    `setting` of xl.cfg is the one to blame. Texts may hold places in braces.
+    fit; `ask` says whether it is asked for the "option", to "start", or to start within the limits of the "sandbox";
+    `said` what its refusal has to be like. The `setting` of xl.cfg is the one to blame. Texts may hold places in
+    braces.
     """
 
     id: str
@@ -62,7 +63,7 @@ def _rule(entry: dict[str, Any]) -> Rule:
     conditions = [value for value in (rule.when or {}).values() if isinstance(value, dict)]
     if (
         rule.severity not in SEVERITIES
-        or rule.ask not in ("start", "option")
+        or rule.ask not in ("start", "option", "sandbox")
         or any(set(condition) - set(_OPERATORS) for condition in conditions)
     ):
         raise ValueError(f"{_FILE.name}: the rule {rule.id} has a severity, a way of asking or an operator of its own")
