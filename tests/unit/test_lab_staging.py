@@ -230,6 +230,9 @@ def test_vnc_for_a_screenshot(stage: Stage) -> None:
     assert "VNC is switched on for the screenshot" in off.notes
     elsewhere = stage("name='g'\ntype='hvm'\nvnclisten='192.168.7.7:3'\n")
     assert "vnclisten='127.0.0.1'" in staged_text(elsewhere)
+    loopback = stage("name='g'\ntype='hvm'\nvnclisten='127.0.0.2:3'\n")
+    assert "vnclisten='127.0.0.2:3'" in staged_text(loopback)
+    assert not any("listens" in note for note in loopback.notes)
     with pytest.raises(LabError, match="a pvh guest"):
         stage("name='g'\ntype='pvh'\n", screenshot=True)
 

@@ -31,7 +31,7 @@ _MOUNTED = tuple(map(PurePosixPath, ("/dev", "/proc", "/sys")))
 _LATE = "/usr/lib/xenqemu/staged"
 _KERNELS = ("kernel", "stubdomain_kernel")
 # Where a VNC server can listen in a dom0 that has no network.
-_LOCAL = ("", "127.0.0.1", "localhost", "0.0.0.0", "::", "::1")  # noqa: S104
+_LOCAL = ("", "localhost", "0.0.0.0", "::", "::1")  # noqa: S104
 _DEEPEST_BACKING = 16
 
 
@@ -265,7 +265,7 @@ def _display(view: GuestView, options: StageOptions, stage: _Stage) -> None:
             )
         stage.changes |= {"vnc": "1", "vncunused": "1", "vnclisten": "127.0.0.1"}
         stage.notes.append("VNC is switched on for the screenshot")
-    elif view.vnc.enabled and view.vnc.listen.partition(":")[0] not in _LOCAL and view.hvm:
+    elif view.vnc.enabled and view.hvm and not _is_local(view.vnc.listen.partition(":")[0]):
         stage.changes["vnclisten"] = "127.0.0.1"
         stage.notes.append(f"VNC listens on 127.0.0.1, as the lab's dom0 has no {view.vnc.listen}")
     if view.sdl:
@@ -273,6 +273,10 @@ def _display(view: GuestView, options: StageOptions, stage: _Stage) -> None:
         stage.notes.append("SDL is switched off: dom0 has no screen")
     if view.pci:
         stage.notes.append("the lab's dom0 has no PCI devices to pass through")
+
+
+def _is_local(address: str) -> bool:
+    return address in _LOCAL or address.startswith("127.")
 
 
 def _serial_folders(view: GuestView) -> list[str]:
