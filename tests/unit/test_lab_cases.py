@@ -6,6 +6,7 @@ import errno
 import gzip
 import hashlib
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from unittest.mock import Mock
@@ -20,7 +21,6 @@ from tests.unit.test_lab_image_formats import read_qcow, read_qed, read_vhd
 from xenqemu.boot_pipeline import save_cases
 from xenqemu.cli.main import main
 from xenqemu.errors import UsageError
-from xenqemu.lab.assemble import BootSector, assemble
 from xenqemu.lab.case_files import build_case
 from xenqemu.lab.cases import Case, find_case, find_cases, load_cases
 from xenqemu.lab.disk_image import SECTORS, pattern_disk
@@ -84,7 +84,8 @@ def no_base() -> LabBase:
 def test_the_cases_are_the_ones_that_are_promised() -> None:
     assert {case.name for case in CASES} >= {
         *("boot-sector", "poweroff", "linux-emulated", "linux-pv"),
-        *("disk-ide", "disk-formats", "disk-ahci", "disk-scsi", "disk-pv", "cdrom", "cdrom-insert", "vendor-device"),
+        *("disk-ide", "disk-formats", "disk-ahci", "disk-scsi", "disk-pv", "disk-pv-readonly"),
+        *("cdrom", "cdrom-insert", "vendor-device"),
         *("nic-rtl8139", "nic-e1000", "nic-ne2k", "nic-virtio", "no-nic"),
         *("boot-disk", "boot-cd", "boot-order", "boot-network", "boot-uefi", "kernel-boot"),
         *("no-boot-signature", "no-disk", "damaged-disk", "not-a-kernel", "linux-panic"),
@@ -169,11 +170,10 @@ def test_what_only_steps_name_goes_along(base: LabBase, tmp_path: Path) -> None:
 
 
 def test_what_runs_before_the_guest_knows_its_files(tmp_path: Path) -> None:
-    built = build_case(find_case("boot-network"), no_base, tmp_path)
-    program = tmp_path / "program.img"
-    assert f"cp {program} " in built.before[0][2]
-    assert program in built.for_steps
-    assert program.read_bytes() == assemble(tmp_path, BootSector.FROM_NETWORK)
+    case = replace(find_case("boot-network"), before=(("cp", "{cdrom}", "/tmp/{other}"),))
+    built = build_case(case, no_base, tmp_path)
+    assert built.before == (("cp", str(tmp_path / "cdrom.img"), "/tmp/{other}"),)
+    assert built.for_steps == (tmp_path / "cdrom.img",)
 
 
 def test_a_linux_guest_is_told_what_there_is_to_find(base: LabBase, tmp_path: Path) -> None:

@@ -22,7 +22,6 @@ class BootSector(enum.Enum):
     POWERS_OFF = "POWEROFF"
     UNSIGNED = "UNSIGNED"  # nothing at all: the BIOS does not start it
     FROM_CD = "FROM_CD"  # all of it is loaded at once, from a CD
-    FROM_NETWORK = "FROM_NETWORK"  # or from a network, and it looks at no disk
 
 
 def assemble(folder: Path, variant: BootSector = BootSector.STAYS) -> bytes:

@@ -14,6 +14,7 @@ from xenqemu.lab.cd_image import bootable_cd
 from xenqemu.lab.disk_image import SECTOR, pattern_disk, to_qcow, to_qcow2, to_qed, to_vhd
 from xenqemu.lab.linux_guest import build_initramfs
 from xenqemu.lab.model import LabBase
+from xenqemu.lab.tools import compile_tool
 from xenqemu.state import write_atomic
 from xenqemu.vm.xlcfg.lexis import quote
 
@@ -30,7 +31,6 @@ _IMAGES: Mapping[str, Callable[[bytes], bytes]] = {
 # Of code of its own.
 _STARTED: Mapping[str, tuple[BootSector, Callable[[bytes], bytes]]] = {
     "bootable-cd": (BootSector.FROM_CD, bootable_cd),
-    "boot-file": (BootSector.FROM_NETWORK, bytes),
 }
 
 
@@ -51,8 +51,8 @@ def build_case(case: Case, base: Callable[[], LabBase], folder: Path) -> BuiltCa
     """Write the xl.cfg of `case`, and all files that it names, into the existing `folder`.
 
     The same case gives the same bytes but for the paths. `base` is asked for a Linux guest's kernel and modules, and
-    not otherwise. Raises `MissingError` when the boot sector cannot be assembled, `LabError` when the base lacks a
-    module, and what `base` raises.
+    not otherwise. Raises `MissingError` when the boot sector cannot be assembled or a tool not be compiled, `LabError`
+    when the base lacks a module, and what `base` raises.
     """
     guest = case.guest
     files = {"folder": str(folder)}
@@ -78,9 +78,12 @@ def build_case(case: Case, base: Callable[[], LabBase], folder: Path) -> BuiltCa
     config = b"".join(b"%s = %s\n" % (key.encode(), _value(value, files)) for key, value in case.settings.items())
     path = folder / f"{case.name}.cfg"
     write_atomic(path, config)
-    others = (name for name in images if f"{{{name}}}" in steps and f"{{{name}}}" not in settings)
+    files["config"] = str(path)
+    for tool in guest.get("tools", ()):
+        files[tool] = str(compile_tool(tool, folder))
+    others = [name for name in images if f"{{{name}}}" in steps and f"{{{name}}}" not in settings]
     before = tuple(tuple(_filled(word, files) for word in argv) for argv in case.before)
-    return BuiltCase(path, files, tuple(Path(files[name]) for name in others), before)
+    return BuiltCase(path, files, tuple(Path(files[name]) for name in (*others, *guest.get("tools", ()))), before)
 
 
 def _image(kind: str, raw: bytes, folder: Path) -> bytes:

@@ -6,8 +6,8 @@
 # `xenqemu-guest: key=SCANCODE CHARACTER` for each key that is pressed, both in hexadecimal digits.
 #
 # GNU as, --32. Symbols that --defsym may set: POWEROFF (switch the machine off in the end), UNSIGNED (no boot
-# signature), FROM_CD (a CD has started it) and FROM_NETWORK: then all of it is in memory from the beginning. The sectors
-# behind the code have their own number in each of their 32-bit words, see disk_image.py and cd_image.py.
+# signature), FROM_CD (a CD has started it, and all of it is in memory from the beginning). The sectors behind the code have
+# their own number in each of their 32-bit words, see disk_image.py and cd_image.py.
 
         .code16
         .text
@@ -53,9 +53,6 @@ _start:
         cld
         movb    %dl, drive
         .ifdef FROM_CD
-        jmp     main
-        .endif
-        .ifdef FROM_NETWORK
         jmp     main
         .endif
         movw    $packet, %si
@@ -127,9 +124,7 @@ main:
         call    report_hypervisor
         call    report_cpu
         call    report_memory
-        .ifndef FROM_NETWORK
         call    report_disk
-        .endif
         call    report_video
         call    report_sound
         call    report_pci
@@ -790,9 +785,6 @@ report_up:
         call    put_decimal
         movw    $up_disk, %si
         call    put_string
-        .ifdef FROM_NETWORK
-        movw    $PATTERN_COUNT, good            # it looks at no disk
-        .endif
         movw    $bad, %si
         cmpw    $PATTERN_COUNT, good
         jne     1f
@@ -870,11 +862,7 @@ up_memory:      .asciz  " memory="
         .ifdef FROM_CD
 up_disk:        .asciz  " cdrom="
         .else
-        .ifdef FROM_NETWORK
-up_disk:        .asciz  " network="
-        .else
 up_disk:        .asciz  " disk="
-        .endif
         .endif
 up_pci:         .asciz  " pci="
 ok:             .asciz  "ok"
