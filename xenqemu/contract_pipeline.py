@@ -6,9 +6,10 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,10 @@ class ContractRequest:
     jobs: int | None = None
 
 
+class _StoppedError(Exception):
+    """Nobody waits for this host's guests any more."""
+
+
 @dataclass
 class _Tally:
     """What has come so far, from several threads."""
@@ -51,8 +56,11 @@ class _Tally:
     attempts: dict[str, int] = field(default_factory=dict)
     logs: list[Path] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    stopped: bool = False
 
     def add(self, result: GuestResult) -> None:
+        if self.stopped:
+            raise _StoppedError
         with self.lock:
             self.results[result.name] = result
 
@@ -102,15 +110,35 @@ def _boot_all(
     hosts = jobs or _hosts()
     # Even shares, so that the last hosts do not run alone for long.
     share = max(1, min(_GUESTS_IN_A_HOST, -(-len(cases) // hosts)))
-    with ui.progress(f"booting {len(cases)} guests under Xen {xen}") as progress, ThreadPoolExecutor(hosts) as pool:
-        while waiting or running:
-            while waiting and len(running) < hosts:
-                batch, waiting = waiting[:share], waiting[share:]
-                running.add(pool.submit(_boot, batch, model, xen, tally, state))
-            done, running = wait(running, timeout=1, return_when=FIRST_COMPLETED)
-            waiting += [case for future in done for case in future.result()]
-            with tally.lock:
-                progress.update(len(tally.results), len(cases), next(reversed(tally.results), ""))
+    with ui.progress(f"booting {len(cases)} guests under Xen {xen}") as progress:
+        try:
+            while waiting or running:
+                while waiting and len(running) < hosts:
+                    batch, waiting = waiting[:share], waiting[share:]
+                    running.add(_start(partial(_boot, batch, model, xen, tally, state)))
+                done, running = wait(running, timeout=1, return_when=FIRST_COMPLETED)
+                waiting += [case for future in done for case in future.result()]
+                with tally.lock:
+                    progress.update(len(tally.results), len(cases), next(reversed(tally.results), ""))
+        finally:
+            tally.stopped = True
+
+
+def _start(function: Callable[[], list[Case]]) -> Future[list[Case]]:
+    """Run `function` in a thread that ends with this process, and its host with it.
+
+    An executor's threads are waited for, so that an interrupted run would go on for minutes.
+    """
+    future: Future[list[Case]] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:  # whoever waits for the result gets it
+            future.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    return future
 
 
 def _boot(batch: Sequence[Case], model: Path, xen: str, tally: _Tally, state: StateDir) -> list[Case]:

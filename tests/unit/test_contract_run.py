@@ -262,3 +262,39 @@ def test_the_command(hosts: Hosts, xenqemu: Callable[..., Result], tmp_path: Pat
     done = xenqemu("--dm", model, "--all")
     assert done.return_value == 0
     assert "g7\tworks\t18 s\ttries g7" in done.stdout
+
+
+def test_an_interrupted_run_waits_for_no_host(hosts: Hosts, state: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    going_on, ended = threading.Event(), threading.Event()
+    boot_cases = hosts.boot_cases
+
+    @contextmanager
+    def slow(cases: Sequence[Case], request: BootRequest, *more: Any) -> Iterator[SimpleNamespace]:
+        try:
+            going_on.wait(30)
+            with boot_cases(cases, request, *more) as booted:
+                yield booted
+        finally:
+            ended.set()
+
+    class Interrupted(QuietUi):
+        def progress(self, title: str) -> Any:
+            return InterruptedProgress()
+
+    class InterruptedProgress:
+        def __enter__(self) -> InterruptedProgress:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def update(self, *_: object) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("xenqemu.boot_pipeline.boot_cases", slow)
+    with pytest.raises(KeyboardInterrupt):
+        run_contract(ContractRequest(Path("/dm"), jobs=1), state, Interrupted())
+    assert not ended.is_set()
+    going_on.set()
+    assert ended.wait(30)
+    assert len(hosts.batches) == 1
