@@ -97,6 +97,20 @@ def test_the_first_port_is_the_first_serial_port_whatever_else_there_is(host: Fa
     assert list(one.hear()) == ["serial port", "serial port 1", "console"]
 
 
+def test_a_guest_that_restarts_is_heard_once_it_has_its_port(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watched, "_FOLLOW_EVERY", 0.0)
+    one = watched.WatchedGuest(host, staged(CONFIG).view, 3, {}, 0)  # type: ignore[arg-type]
+    one.listen()
+    host.files |= {SERIAL: b"restarting\n", "/var/log/xen/4-0.text": b"up again\n"}
+    # libxl gives the domain its name, and a port when the device model runs.
+    host.answers |= {"xl": Completed(b"4\n", b"", 0), "xenstore-ls": Completed(b'/local/domain/4/name = "g"\n', b"", 0)}
+    assert one.heard() == "restarting\n"
+    assert one.domid == 3
+    host.answers["xenstore-ls"] = Completed(b'/local/domain/4/serial/0/tty = "/dev/pts/2"\n', b"", 0)
+    assert one.heard() == "restarting\nup again\n"
+    assert one.words()["domid"] == "4"
+
+
 def test_what_is_expected(host: FakeHost, run: Boot) -> None:
     host.later = {SERIAL: b"guest login: \r\nready 7\r\n"}
     assert run(expect="ready [0-9]").sign == "'ready 7' on the serial port"

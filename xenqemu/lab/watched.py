@@ -19,6 +19,7 @@ from xenqemu.vm.guest import GuestView
 LOGS = "/var/log/xen"
 _OPEN_SECONDS = 2.0
 _OPEN_POLL = 0.15
+_FOLLOW_EVERY = 2.0
 _SCREEN_SECONDS = 20.0
 _READ_AT_ONCE = 1 << 16
 
@@ -54,6 +55,7 @@ class WatchedGuest:
         self._sources: dict[str, str] = {}
         self._terminals: dict[str, str] = {}
         self._offsets: dict[str, int] = {}
+        self._followed = 0.0
 
     # ---- what it writes and reads ----
 
@@ -95,6 +97,8 @@ class WatchedGuest:
 
     def heard(self) -> str:
         """Return what the guest has written to its first port, as plain text."""
+        if time.monotonic() - self._followed > _FOLLOW_EVERY:
+            self._follow_domain()
         return plain(next(iter(self.hear().values()), ""))
 
     def say(self, line: str) -> None:
@@ -111,9 +115,13 @@ class WatchedGuest:
         return {**self._files, "name": self._view.name, "domid": str(self.domid), "pid": str(self.pid)}
 
     def _follow_domain(self) -> None:
-        """Look whether the guest has become another domain: after a reboot, a restore or a migration."""
+        """Look whether the guest has become another domain: after a reboot, a restore or a migration.
+
+        That is so once it has what the old one had to write to: libxl gives it its name first.
+        """
+        self._followed = time.monotonic()
         domid = self.current_domid()
-        if domid not in (0, self.domid):
+        if domid not in (0, self.domid) and terminals(self._stored(domid)).keys() >= self._terminals.keys():
             self.domid = domid
             self.listen()
 
@@ -140,8 +148,11 @@ class WatchedGuest:
 
     def look_up(self) -> None:
         """Read its part of xenstore."""
-        listing = self._host.run(("xenstore-ls", "-f", f"/local/domain/{self.domid}"))
-        self.store = read_store(listing.stdout.decode(errors="replace"), self.domid) or self.store
+        self.store = self._stored(self.domid) or self.store
+
+    def _stored(self, domid: int) -> dict[str, str]:
+        listing = self._host.run(("xenstore-ls", "-f", f"/local/domain/{domid}"))
+        return read_store(listing.stdout.decode(errors="replace"), domid)
 
     def xen_console(self) -> str:
         """Return what came on Xen's console since the guest was about to be created."""
