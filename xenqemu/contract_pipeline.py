@@ -107,6 +107,7 @@ def _boot_all(
     """Boot each of `cases`; those whose host failed once more, in another."""
     waiting = list(cases)
     running: set[Future[list[Case]]] = set()
+    told: set[str] = set()
     hosts = jobs or _hosts()
     # Even shares, so that the last hosts do not run alone for long.
     share = max(1, min(_GUESTS_IN_A_HOST, -(-len(cases) // hosts)))
@@ -120,6 +121,12 @@ def _boot_all(
                 waiting += [case for future in done for case in future.result()]
                 with tally.lock:
                     progress.update(len(tally.results), len(cases), next(reversed(tally.results), ""))
+                    news = [result for result in tally.results.values() if result.name not in told]
+                told |= {result.name for result in news}
+                # Not a verdict, as a known gap shows like this too; but what a run that is cut short has found is told.
+                for result in news:
+                    if not result.booted:
+                        ui.note(f"{result.name}: {result.reason}")
         finally:
             tally.stopped = True
 
