@@ -33,8 +33,8 @@ xenqemu = env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL -u DESTDIR -u prefix -u XEN_RO
 build = $(xenqemu) $(if $(silent),--quiet) build $(if $(QEMU_SRC),--qemu $(call quoted,$(QEMU_SRC))) \
 	$(if $(XEN_ROOT),--xen $(call quoted,$(XEN_ROOT))) $(if $(jobs),--jobs $(jobs)) $(cc) $(BUILD_FLAGS)
 
-.PHONY: all build boot setup setup-boot setup-test install test unit integration lab contract fuzz lint bench clean \
-	distclean help
+.PHONY: all build boot setup setup-boot setup-test install clean distclean help
+.PHONY: test unit integration lab contract fuzz lint bench
 
 all: boot ## set up, build the default QEMU into ./dist, boot a guest with it
 
