@@ -115,7 +115,7 @@ def test_a_case_is_complete(case: Case) -> None:
 def test_a_table_that_is_wrong_is_refused() -> None:
     with pytest.raises(ValueError, match="a step has one of"):
         read_step({"says": "x"})
-    for table in ({"guest": "x", "expects": "y"}, {"picture": 2, "within": 3}):
+    for table in ({"guest": "x", "expects": "y"}, {"picture": 2, "expect": 3}):
         with pytest.raises(TypeError, match="unexpected keyword"):
             read_step(table)
 
