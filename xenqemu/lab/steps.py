@@ -17,8 +17,9 @@ _SECONDS = 60.0
 _POLL = 0.3
 _AGAIN = 1.0
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
-# What the Linux guest's shell says behind a command, see guests/linux-init.sh.
-_END = r"(?m)^(?P<said>(?s:.*?))^xenqemu-guest: end {number} (?P<code>\d+)\r?$"
+# What the Linux guest's shell says behind a command, see guests/linux-init.sh; what runs in the background there can
+# write into the same line.
+_END = r"(?s)(?P<said>.*?)xenqemu-guest: end {number} (?P<code>\d+)\r?\n"
 
 
 class Session(Protocol):
