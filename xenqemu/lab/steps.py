@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -34,8 +35,8 @@ class Session(Protocol):
     def say(self, line: str) -> None:
         """Write a line to where the guest reads. Raises `LabError` when it reads nowhere."""
 
-    def picture(self, password: str | None) -> Screen:
-        """Return what the guest's screen shows to a VNC client. Raises `LabError`."""
+    def camera(self, password: str | None) -> AbstractContextManager[Callable[[], Screen]]:
+        """Enter what takes pictures of the guest's screen as a VNC client. Raises `LabError`."""
 
     def type(self, text: str, password: str | None) -> None:
         """Press the keys of `text` on the guest's keyboard, by VNC. Raises `LabError`."""
@@ -218,18 +219,19 @@ class _Runner:
     def _see(self, step: PictureStep) -> None:
         # A device model draws for those who look: what a client gets first can be the screen of before.
         deadline = time.monotonic() + step.within
-        while True:
-            screen = self._session.picture(step.password)
-            pixels = memoryview(screen.rgb)
-            colours = len({bytes(pixels[start : start + 3]) for start in range(0, len(pixels), 3)})
-            if colours >= step.colours:
-                return
-            if time.monotonic() > deadline:
-                raise LabError(
-                    f"{screen.width} by {screen.height} with {colours} colours, at least {step.colours} were expected",
-                    "`xenqemu lab boot --screenshot` shows it",
-                )
-            time.sleep(_AGAIN)
+        with self._session.camera(step.password) as picture:
+            while True:
+                screen = picture()
+                pixels = memoryview(screen.rgb)
+                colours = len({bytes(pixels[start : start + 3]) for start in range(0, len(pixels), 3)})
+                if colours >= step.colours:
+                    return
+                if time.monotonic() > deadline:
+                    raise LabError(
+                        f"{screen.width} by {screen.height} with {colours} colours, and not {step.colours} or more",
+                        "`xenqemu lab boot --screenshot` shows it",
+                    )
+                time.sleep(_AGAIN)
 
     def _filled(self, text: str, *, quoted: bool = False) -> str:
         """Return `text` with the session's words for their names; as patterns that match just these if `quoted`."""

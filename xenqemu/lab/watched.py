@@ -176,6 +176,12 @@ class WatchedGuest:
         with self._vnc() as stream:
             return screen.capture(stream, password=password or self._password, timeout=_SCREEN_SECONDS)
 
+    @contextmanager
+    def camera(self, password: str | None = None) -> Iterator[Callable[[], Screen]]:
+        """Enter what takes pictures of the screen, one after another for the same client. Raises `LabError`."""
+        with self._vnc() as stream:
+            yield screen.connect(stream, password=password or self._password, timeout=_SCREEN_SECONDS).picture
+
     def type(self, text: str, password: str | None = None) -> None:
         """Press the keys of `text`. Raises `LabError`."""
         with self._vnc() as stream:
