@@ -10,7 +10,7 @@ for ((try = 0; try < 40; try++)); do
 done
 sleep 3
 # Logs are files in dom0's memory, and no leak; xl keeps the last ten of each guest (libxl_create_logfile()).
-find /var/log/xen -type f \( -name 'qemu-dm-*' -o -name 'xl-*' -o -name '*.text' \) -delete
+find /var/log/xen -type f \( -name 'qemu-dm-*' -o -name 'xl-*' -o -name '*.text' \) -exec rm -f {} +
 : >/var/log/xen/xen-hotplug.log
 sync
 echo 3 >/proc/sys/vm/drop_caches
