@@ -119,6 +119,13 @@ class DeviceModelName(click.Path):
         return value if isinstance(value, str) and names_packaged(value) else super().convert(value, param, ctx)
 
 
+device_model_option = click.option(
+    "--dm",
+    "device_model",
+    metavar="BINARY",
+    type=DeviceModelName(),
+    help="The device model, or `distro`.  [the newest that was built]",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 
 

@@ -6,20 +6,14 @@ from pathlib import Path
 
 import click
 
-from xenqemu.cli.common import DeviceModelName, json_option, print_json, print_table, session
+from xenqemu.cli.common import device_model_option, json_option, print_json, print_table, session
 from xenqemu.errors import EXIT_LAB, EXIT_OK
 
 
 @click.command("soak")
 @click.option("--cycles", metavar="N", type=click.IntRange(0), default=100, show_default=True, help="Guests.")
 @click.option("--saves", metavar="N", type=click.IntRange(0), default=20, show_default=True, help="Saves of one guest.")
-@click.option(
-    "--dm",
-    "device_model",
-    metavar="BINARY",
-    type=DeviceModelName(),
-    help="The device model, or `distro`.  [the newest that was built]",
-)
+@device_model_option
 @click.option("--xen", metavar="XEN", help="4.17 or 4.20.  [the one that it is linked against]")
 @json_option
 def soak(cycles: int, saves: int, device_model: Path | str | None, xen: str | None, as_json: bool) -> int:

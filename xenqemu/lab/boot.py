@@ -157,11 +157,11 @@ class _Boot:
     def _follow(self, watched: WatchedGuest) -> None:
         judge, looked = Judge(self._wish.expect), 0.0
         while True:
-            watched.hear()
+            text = watched.hear()
             if time.monotonic() - looked > _LOOK_EVERY:
                 watched.look(everything=not self._wish.expect)
                 looked = time.monotonic()
-            heard = _heard(watched)
+            heard = _heard(watched, text)
             verdict = judge.look(heard, last=time.monotonic() > self._deadline)
             if not verdict.decided:
                 verdict = Verdict(reason=self._hopeless(watched, heard))
@@ -243,10 +243,10 @@ class _Boot:
             (self._logs / f"{self._stem}.{kind}.log").write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
-def _heard(watched: WatchedGuest) -> Heard:
+def _heard(watched: WatchedGuest, text: Mapping[str, str]) -> Heard:
     return Heard(
         seconds=time.monotonic() - watched.since,
-        text=watched.hear(),
+        text=text,
         xen=watched.firmware(),
         frontends=frontends(watched.store),
         shutdown=watched.life.shutdown,
