@@ -155,7 +155,7 @@ def measure(host: Host) -> dict[str, Any]:
 
     Raises `HostError`.
     """
-    script = (resources.files("xenqemu.lab") / "guests" / "dom0-figures.sh").read_bytes()
+    script = (resources.files("xenqemu.lab") / "soak-figures.sh").read_bytes()
     host.write("/run/xenqemu-figures", script)
     done = host.run(("bash", "/run/xenqemu-figures"), timeout=120)
     if done.code:

@@ -3,9 +3,19 @@
 #
 # What dom0 has at this moment, for xenqemu/lab/soak.py: lines NAME=NUMBER (memory in bytes) and NAME:ENTRY.
 set -e
+
+# dom0's processes called $1, by number; busybox has no pgrep.
+pids() {
+    local process name
+    for process in /proc/[0-9]*; do
+        read -r name 2>/dev/null <"$process/comm" || continue
+        [[ $name != "$1" ]] || echo "${process##*/}"
+    done
+}
+
 # What ends with a domain takes a moment: xl's waiting process, hotplug scripts, the pages of a dying domain.
 for ((try = 0; try < 40; try++)); do
-    pgrep -x xl >/dev/null || [[ $(xl list | wc -l) -gt 2 ]] || break
+    [[ -n $(pids xl) || $(xl list | wc -l) -gt 2 ]] || break
     sleep 0.5
 done
 sleep 3
@@ -24,8 +34,8 @@ for process in /proc/[0-9]*; do
     echo "processes:$name"
 done
 for daemon in xenstored xenconsoled qemu-ga; do
-    pid=$(pgrep -o -x "$daemon")
-    set -- "/proc/$pid/fd"/*
+    pid=$(pids "$daemon")
+    set -- "/proc/${pid%%[^0-9]*}/fd"/*
     echo "descriptors of $daemon=$#"
 done
 read -r files _ </proc/sys/fs/file-nr
