@@ -77,7 +77,8 @@ class Job:
     def kill(self) -> None:
         """End it (SIGKILL); nothing happens when it has ended already. Raises `HostError`."""
         if self.poll().running:
-            self._host.run(("kill", "-9", str(self.pid)))
+            # The shell's own: a minimal system has no program of that name.
+            self._host.run(("sh", "-c", 'kill -9 "$0"', str(self.pid)))
 
 
 class Host:
