@@ -166,8 +166,9 @@ def test_a_killed_xenqemu_leaves_nothing(xenqemu_command: Path, shared_state: St
         process.stdin.write(b"echo up; sleep 600\n")
         process.stdin.close()
         assert process.stdout.readline() == b"up\n"
-        children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, check=True)
-        (child,) = children.stdout.split()
+        # Each thread has the children that it started itself (proc(5)).
+        tasks = Path(f"/proc/{process.pid}/task").iterdir()
+        (child,) = (pid for task in tasks for pid in (task / "children").read_text().split())
         folder = Path(f"/proc/{int(child)}/cwd").readlink()
         assert emulators_in(folder) == [int(child)]
         process.kill()
