@@ -17,16 +17,14 @@ XENS = ["4.17", "4.20"]
 
 
 @pytest.fixture(scope="module")
-def build(
-    xenqemu: Run, xen_trees: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str, str], Path]:
+def build(xenqemu: Run, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
     """Build a device model for a Xen: the system's where it is that one, else the libraries of its source tree."""
     system: dict[str, Any] = json.loads(xenqemu("xen", "info", "system", "--json").stdout)
 
     def build(series: str, xen: str) -> Path:
-        where = ["system"] if system["version"] == xen else [str(xen_trees(xen)), "--build-xen-libs"]
+        where = "system" if system["version"] == xen else f"distro:{xen}"
         out = tmp_path_factory.mktemp(f"{series}-{xen}") / "dist"
-        xenqemu("build", "--qemu", f"distro:{series}", "--xen", *where, "--out", out)
+        xenqemu("build", "--qemu", f"distro:{series}", "--xen", where, "--out", out)
         return out / "bin" / "qemu-system-xen"
 
     return build

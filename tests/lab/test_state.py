@@ -35,6 +35,12 @@ def test_what_it_saved_is_restored_here(device_model: Path, shared_state: StateD
     assert [(row["restorer"], row["reason"]) for row in table] == [("distro", ""), ("here", "")]
 
 
+def test_guests_leave_nothing_behind(xenqemu: Run, device_model: Path) -> None:
+    done = xenqemu("lab", "soak", "--cycles", "4", "--saves", "1", "--dm", device_model, "--json", exit_code=None)
+    assert json.loads(done.stdout)["leaks"] == [], done.stderr
+    assert done.returncode == 0
+
+
 # The machine that xl asks for is of a fixed version; this is the oldest that each supported QEMU has without Xen, with
 # what Xen's accelerator sets: no section but those of devices (xen_accel_class_init() in QEMU's accel/xen/xen-all.c).
 MACHINE = ["-machine", "pc-i440fx-5.0,accel=qtest,vmport=off,suppress-vmdesc=on", "-m", "16", "-S", "-nodefaults"]

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -11,10 +13,11 @@ from packaging.version import Version
 
 from tests.unit import xens
 from xenqemu import proc, xen
-from xenqemu.errors import BuildError, MissingError
+from xenqemu.errors import BuildError, MissingError, SourceError
+from xenqemu.source.apt import FetchedSource
 from xenqemu.state import StateDir
 from xenqemu.ui import QuietUi, Ui
-from xenqemu.xen import libs
+from xenqemu.xen import libs, packaged
 
 _ROOTS = ("ctrl", "store", "foreignmemory", "gnttab", "evtchn", "devicemodel", "toolcore")
 
@@ -235,3 +238,54 @@ def test_the_environment_has_a_python(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PATH", raising=False)
     assert shutil.which("python3", path=libs._environment()["PATH"])
     assert os.environ.get("PATH") is None
+
+
+class TestArchive:
+    """`distro:4.20`: the source tree that the machine's package archive has."""
+
+    @pytest.fixture
+    def tarball(self, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        tree.joinpath("configure").chmod(0o755)
+        tree.joinpath("tools/libs/link.c").symlink_to("ctrl/ctrl.c")
+        os.link(tree / "configure", tree / "tools/configure")
+        path = tmp_path / "xen_4.20.3.orig.tar.xz"
+        with tarfile.open(path, "w:xz") as tar:
+            tar.add(tree, "xen-4.20.3")
+        asked: list[tuple[str, str]] = []
+
+        def fetch(package: str, series: str, *_: object) -> FetchedSource:
+            asked.append((package, series))
+            return FetchedSource(path, "4.20.3", hashlib.sha256(path.read_bytes()).hexdigest(), "trixie")
+
+        monkeypatch.setattr(packaged, "fetch_source", fetch)
+        return path
+
+    def test_is_unpacked_and_built_once(self, tarball: Path, tree: Path, state: StateDir, quiet_ui: Ui) -> None:
+        sdk = xen.locate("distro:4.20", state, quiet_ui)
+        assert (sdk.origin, sdk.location, sdk.version) == ("tree", "distro:4.20", Version("4.20"))
+        unpacked = xen.find_tree("distro:4.20", state, quiet_ui)
+        assert unpacked is not None
+        assert {name: content for name, (content, _) in snapshot(unpacked).items()} == {
+            name: content for name, (content, _) in snapshot(tree).items()
+        }
+        assert (unpacked / "tools/libs/link.c").is_symlink()
+        assert (unpacked / "tools/configure").stat().st_mode & 0o777 == 0o755
+        marked = unpacked / "marked"
+        marked.touch()
+        assert xen.locate("distro:4.20", state, quiet_ui) == sdk
+        assert marked.exists()
+        assert list(state.xen.glob("source-*")) == [unpacked]
+
+    def test_one_that_climbs_out_leaves_nothing(self, tarball: Path, state: StateDir, quiet_ui: Ui) -> None:
+        with tarfile.open(tarball, "w:xz") as tar:
+            link = tarfile.TarInfo("xen-4.20.3/link")
+            link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            tar.addfile(link)
+        with pytest.raises(SourceError, match="points outside"):
+            xen.locate("distro:4.20", state, quiet_ui)
+        assert not list(state.xen.glob("source-*"))
+
+    def test_any_other_name_is_none_of_the_archives(self, state: StateDir, quiet_ui: Ui) -> None:
+        assert xen.find_tree("system", state, quiet_ui) is None
+        with pytest.raises(MissingError, match="not a directory"):
+            xen.locate("distrust", state, quiet_ui)

@@ -17,10 +17,15 @@ def command() -> None:
 @click.argument("where", default="system")
 @json_option
 def info(where: str, as_json: bool) -> int:
-    """Show version and libraries of the Xen at WHERE (system, a prefix, a source tree), and whether QEMU can use it."""
+    """Show version and libraries of the Xen at WHERE, and whether QEMU can use it.
+
+    WHERE is `system`, a prefix, a source tree, or `distro:4.20`: the source of that Xen in the package archive.
+    """
     from xenqemu import xen
 
-    report = xen.inspect(where, session().state)
+    context = session()
+    tree = xen.find_tree(where, context.state, context.ui)
+    report = xen.inspect(where, context.state, tree=tree)
     data = xen.describe(report)
     if as_json:
         print_json(data)

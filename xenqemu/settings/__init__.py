@@ -41,7 +41,7 @@ class Setting:
 
 SETTINGS: tuple[Setting, ...] = (
     Setting("qemu", str, "distro", "the QEMU to build: checkout, git URL, tarball, directory, distro[:SERIES]"),
-    Setting("xen", str, "system", "the Xen to build against: system, a prefix, a source tree"),
+    Setting("xen", str, "system", "the Xen to build against: system, a prefix, a source tree, distro:SERIES"),
     Setting("profile", str, "hvm", "the device profile: a name, or the path of a profile file"),
     Setting("out", str, "dist", "the folder that receives the result", is_path=True),
     Setting("jobs", int, None, "compile jobs at once (default: one a processor)", minimum=1),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from xenqemu.ui import Ui
     from xenqemu.xen.model import XenReport, XenSdk
 
-__all__ = ["compile_flags", "describe", "inspect", "link_flags", "locate", "pkg_config_files"]
+__all__ = ["compile_flags", "describe", "find_tree", "inspect", "link_flags", "locate", "pkg_config_files"]
 
 _HINT_SYSTEM = "apt-get install libxen-dev, or name a Xen of your own with --xen"
 _HINT_PREFIX = "a prefix has usr/include and usr/lib, or usr/local/...: what `make install DESTDIR=...` of Xen leaves"
@@ -22,13 +22,13 @@ _HINT_TREE = "build its libraries with --build-xen-libs"
 _HINT_REBUILD = "remove {} and build again with --build-xen-libs"
 
 
-def inspect(where: str, state: StateDir | None = None, cc: str | None = None) -> XenReport:
+def inspect(where: str, state: StateDir | None = None, cc: str | None = None, *, tree: Path | None = None) -> XenReport:
     """Return what there is of the Xen at `where`, usable or not; nothing is built.
 
-    `where` is `system`, an installed prefix or DESTDIR such as xen-unstable/dist/install, or a Xen source tree. Of a
-    tree dist/install counts first, the libraries that were built in place next, and then those that `locate` built
-    from the same content with the compiler `cc` before, when `state` says where. Raises `MissingError` when `where`
-    is no directory.
+    `where` is `system`, an installed prefix or DESTDIR such as xen-unstable/dist/install, or a Xen source tree; `tree`
+    is that tree where `where` is only its name. Of a tree dist/install counts first, the libraries that were built in
+    place next, and then those that `locate` built from the same content with the compiler `cc` before, when `state`
+    says where. Raises `MissingError` when `where` is no directory.
     """
     from xenqemu.errors import MissingError
     from xenqemu.xen import layout, libs
@@ -36,9 +36,11 @@ def inspect(where: str, state: StateDir | None = None, cc: str | None = None) ->
 
     if where == "system":
         return survey(layout.system(), _HINT_SYSTEM)
-    path = Path(where).expanduser().absolute()
+    path = tree or Path(where).expanduser().absolute()
     if not path.is_dir():
-        raise MissingError(f"no Xen at {where}: not a directory", "--xen takes `system`, a prefix or a Xen source tree")
+        raise MissingError(
+            f"no Xen at {where}: not a directory", "--xen takes `system`, a prefix, a Xen source tree or distro:4.20"
+        )
     if not layout.is_tree(path):
         return survey(layout.prefix(path, where), _HINT_PREFIX)
     installed = survey(layout.prefix(path / "dist" / "install", where, "tree"), _HINT_TREE)
@@ -53,6 +55,16 @@ def inspect(where: str, state: StateDir | None = None, cc: str | None = None) ->
     return installed if installed.libraries else in_tree
 
 
+def find_tree(where: str, state: StateDir, ui: Ui) -> Path | None:
+    """Return the source tree in the state directory that `where` is the name of (`distro:4.20`), else None.
+
+    Raises what `xenqemu.xen.packaged.fetch_tree` raises.
+    """
+    from xenqemu.xen.packaged import fetch_tree, names_packaged
+
+    return fetch_tree(where, state, ui) if names_packaged(where) else None
+
+
 def locate(
     where: str,
     state: StateDir,
@@ -65,17 +77,19 @@ def locate(
     """Return the Xen at `where` (see `inspect`), usable for building QEMU.
 
     With `build_libs` the libraries of a source tree that has none are built first, with `jobs` jobs and the compiler
-    `cc` (None: `CC` of the environment, or Xen's own choice), in a copy in the state directory. Raises `MissingError`
-    that names each header and library that is missing, and `BuildError` when the libraries do not build.
+    `cc` (None: `CC` of the environment, or Xen's own choice), in a copy in the state directory; those of `distro:4.20`,
+    which is the source tree of that Xen in the machine's package archive, always. Raises `MissingError` that names
+    each header and library that is missing, `BuildError` when the libraries do not build, and what `fetch_tree` raises.
     """
     from xenqemu.errors import MissingError
     from xenqemu.xen import layout, libs
 
-    report = inspect(where, state, cc)
-    path = Path(where).expanduser().absolute()
-    if report.sdk is None and build_libs and where != "system" and layout.is_tree(path):
+    tree = find_tree(where, state, ui)
+    report = inspect(where, state, cc, tree=tree)
+    path = tree or Path(where).expanduser().absolute()
+    if report.sdk is None and (build_libs or tree) and where != "system" and layout.is_tree(path):
         libs.build(path, state, ui, jobs, cc)
-        report = inspect(where, state, cc)
+        report = inspect(where, state, cc, tree=tree)
     if report.sdk is not None:
         return report.sdk
     if not report.libraries and report.layout.origin == "tree":
