@@ -14,58 +14,12 @@ from pathlib import Path
 import pytest
 
 import xenqemu
-from tests.unit.fake_qemu import git, write_fake_qemu
-from tests.unit.fakeqemu import CONFIGURE, MAIN, other_source
-from tests.unit.trees import diff, patch_text, write_series
-from tests.unit.xens import make_prefix
-from xenqemu import resources
+from tests.unit.fake_qemu import git
 from xenqemu.cli import main as entry
 from xenqemu.cli.main import _run as run_cli
 from xenqemu.errors import BuildError, XenqemuError
 from xenqemu.state import StateDir
 from xenqemu.ui import PlainUi
-
-MESON = "project('qemu', ['c'])\n"
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to work in: settings of nobody, a state directory, the series and the target of the imitation."""
-    for name in [name for name in os.environ if name.startswith("XENQEMU_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setenv("XENQEMU_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(signal, "signal", lambda *arguments: None)
-    topic = patch_text("meson: a line", diff("meson.build", MESON, MESON + "# more\n"))
-    write_series(tmp_path / "patches", {"010-a": {"7.2.patch": topic}})
-    shutil.copytree(resources.data_dir("targets"), tmp_path / "targets")
-    monkeypatch.setattr(resources, "_PACKAGE", tmp_path / "xenqemu")
-    (tmp_path / "tiny.toml").write_text('name = "tiny"\ndescription = "Nothing at all"\n')
-    return tmp_path
-
-
-@pytest.fixture
-def qemu(project: Path) -> Path:
-    tree = project / "qemu"
-    write_fake_qemu(tree)
-    (project / "control").mkdir()
-    (tree / "configure").write_text(CONFIGURE.replace("TREE", str(project)))
-    (tree / "meson.build").write_text(MESON)
-    (tree / "main.c").write_text(MAIN)
-    (tree / "first.c").write_text("const char *first(void) { return __FILE__; }\n")
-    (tree / "second.c").write_text(other_source())
-    (tree / "pc-bios/keymaps").mkdir(parents=True)
-    (tree / "pc-bios/keymaps/de").write_text("map 0x407\n")
-    (tree / "pc-bios/keymaps/meson.build").write_text("keymaps = {}\n")
-    return tree
-
-
-@pytest.fixture(scope="session")
-def fake_xen(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("xen") / "install"
-    make_prefix(root / "usr/local")
-    return root
 
 
 @pytest.fixture
@@ -237,7 +191,8 @@ def test_the_series_is_listed_checked_exported_and_refreshed(
     assert len(json.loads(capsys.readouterr().out)["patches"]) == 2
 
     assert run_cli(["patches", "checkout", "work", *source]) == 0
-    (project / "work/meson.build").write_text(MESON + "# even more\n")
+    meson = project / "work/meson.build"
+    meson.write_text(meson.read_text() + "# even more\n")
     capsys.readouterr()
     assert run_cli(["patches", "refresh", "work", "--topic", "010-a"]) == 0
     captured = capsys.readouterr()

@@ -20,6 +20,7 @@ from xenqemu.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, Miss
 # Each command's module is imported when it is called, which keeps `--help` and a build with nothing to do quick.
 _COMMANDS = {
     "build": ("build", "Build qemu-system-xen from an upstream QEMU and a Xen."),
+    "matrix": ("matrix", "Build, and boot, every combination of QEMUs, Xens and profiles."),
     "vm": ("vm", "Point VM configs at a device model; list, show, check and revert them."),
     "lab": ("lab", "Boot real guests under a real Xen, in an emulated host."),
     "contract": ("contract", "List what xl can ask a device model for, and check one against it."),

@@ -1,0 +1,74 @@
+"""`xenqemu matrix`: many device models in one go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from xenqemu.cli.common import json_option, print_json, print_table, session
+from xenqemu.settings import SETTINGS
+
+_HELP = {setting.name: setting.help for setting in SETTINGS}
+
+
+class _Words(click.ParamType[tuple[str, ...]]):
+    """Words with commas between them."""
+
+    name = "list"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Return the words of `value`."""
+        words = value if isinstance(value, tuple) else tuple(word.strip() for word in str(value).split(","))
+        if not all(words):
+            self.fail(f"'{value}' has an empty place", param, ctx)
+        return words
+
+
+# click keeps the lines of a paragraph that begins with this.
+_EXAMPLES = """\b
+Examples:
+  xenqemu matrix --qemu 7.2,10.0,10.2 --xen 4.17,4.20 --boot boot-sector
+  xenqemu matrix --qemu 10.2,../qemu@master --shard 2/2 --json"""
+
+
+@click.command("matrix", epilog=_EXAMPLES)
+@click.option("--qemu", "qemus", metavar="LIST", type=_Words(), help="Releases or sources.  [every supported one]")
+@click.option("--xen", "xens", metavar="LIST", type=_Words(), default="system", help="4.17,4.20, or as build takes it.")
+@click.option("--profile", "profiles", metavar="LIST", type=_Words(), default="hvm", help=_HELP["profile"])
+@click.option("--boot", metavar="LIST", type=_Words(), default=(), help="Boot these cases or groups with each result.")
+@click.option("--shard", metavar="I/N", default="1/1", help="Do part I of N, for as many machines.")
+@click.option("--out", metavar="DIR", type=click.Path(path_type=Path), default="dist", show_default=True)
+@click.option("-j", "--jobs", metavar="N", type=click.IntRange(min=1), help=_HELP["jobs"])
+@click.option("--cc", metavar="COMMAND", help=_HELP["cc"])
+@json_option
+def command(as_json: bool, shard: str, boot: tuple[str, ...], **options: Any) -> int:
+    """Build every combination of the QEMUs, Xens and profiles, and print one table.
+
+    Each goes into a folder of its own in --out: DIR/10.2-4.20-hvm. A combination that fails does not stop the others;
+    the exit code is the first one's that failed.
+    """
+    from xenqemu.build.model import BuildOptions
+    from xenqemu.lab.cases import find_cases
+    from xenqemu.matrix_pipeline import MatrixRequest, parse_shard, run_matrix, table
+    from xenqemu.series.catalogue import load_series
+
+    chosen = {name: options[name] for name in ("jobs", "cc")}
+    context = session(chosen)
+    settings = context.settings
+    request = MatrixRequest(
+        qemus=options["qemus"] or tuple(map(str, load_series().supported)),
+        xens=options["xens"],
+        profiles=options["profiles"],
+        options=BuildOptions(jobs=settings.number("jobs"), cc=settings.optional_text("cc")),
+        out=options["out"].expanduser(),
+        boot=tuple(find_cases(boot)),
+        shard=parse_shard(shard),
+    )
+    results = run_matrix(request, context.state, context.ui)
+    if as_json:
+        print_json({"ok": all(result.ok for result in results), "results": [result.as_dict() for result in results]})
+    else:
+        print_table(*table(results))
+    return next((result.exit_code for result in results if not result.ok), 0)
