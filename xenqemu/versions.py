@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from packaging.version import Version
+from packaging.version import InvalidVersion, Version
+
+from xenqemu.errors import UsageError
 
 # The third number of a development tree, and from 90 of a release candidate: docs/devel/release-process.rst of QEMU.
 DEVELOPMENT = 50
@@ -20,3 +22,11 @@ def release_of(version: Version) -> Version:
     if version.minor < _LAST_MINOR:
         return Version(f"{version.major}.{version.minor + 1}")
     return Version(f"{version.major + 1}.0")
+
+
+def parse_version(text: str) -> Version:
+    """Return the QEMU version that the user wrote as `text`. Raises `UsageError` for what is none."""
+    try:
+        return Version(text)
+    except InvalidVersion:
+        raise UsageError(f"'{text}' is no QEMU version", "write it like 10.2 or 10.0.13") from None

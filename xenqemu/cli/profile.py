@@ -42,3 +42,28 @@ def show(name: str, as_json: bool) -> None:
             ("device types", "Kconfig", "asked for by"),
             [(" ".join(device.types), " ".join(device.kconfig), device.xl) for device in devices],
         )
+
+
+@command.command("diff")
+@click.argument("one")
+@click.argument("other")
+@click.option("--for", "version", metavar="VERSION", help="The QEMU to compare them for.  [the newest supported one]")
+@json_option
+def diff(one: str, other: str, version: str | None, as_json: bool) -> None:
+    """Show in what two profiles differ: devices with what asks for them, features and options of configure."""
+    from dataclasses import asdict
+
+    from xenqemu.series.catalogue import load_series
+    from xenqemu.target.compare import compare
+    from xenqemu.target.profile import load_profile
+    from xenqemu.versions import parse_version
+
+    chosen = parse_version(version or load_series().supported[-1])
+    differences = compare(load_profile(one), load_profile(other), chosen)
+    if as_json:
+        print_json({"qemu": str(chosen), "differences": [asdict(difference) for difference in differences]})
+    else:
+        print_table(
+            ("kind", "name", one, other, "asked for by"),
+            [(found.kind, found.name, found.one or "-", found.other or "-", found.xl) for found in differences],
+        )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
-from xenqemu.errors import UsageError
 from xenqemu.series.catalogue import check_supported, load_series
 from xenqemu.series.model import Series
+from xenqemu.versions import parse_version
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,7 @@ def list_series(version: str | None, series: Series | None = None) -> Listing:
     if version is None:
         versions = tuple(Version(name) for name in series.supported)
     else:
-        try:
-            versions = (Version(version),)
-        except InvalidVersion:
-            raise UsageError(f"'{version}' is no QEMU version", "write it like 10.2 or 10.0.13") from None
+        versions = (parse_version(version),)
         check_supported(series, versions[0])
     rows = []
     for topic in series.topics:
