@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,6 +165,23 @@ def test_it_says_that_it_has_the_new_spelling(built: Built) -> None:
     # device_model_probe_cmdline() of libxl's tools/libs/light/libxl_dm.c looks for these two
     options = {entry["option"]: entry for entry in ask(built.binary, ["query-command-line-options"], "-M", "none")[0]}
     assert {"chroot", "user"} <= {parameter["name"] for parameter in options["run-with"]["parameters"]}
+
+
+def test_a_socket_that_is_handed_down_keeps_its_name(
+    built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # libxl has bound the next one to that path by then.
+    monkeypatch.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
+        listener.bind("qmp")
+        listener.listen()
+        chardev = f"socket,id=qmp,fd={listener.fileno()},server=on,wait=off"
+        argv = [built.binary, "-M", "none", "-display", "none", "-chardev", chardev, "-mon", "chardev=qmp,mode=control"]
+        with subprocess.Popen(argv, pass_fds=[listener.fileno()], env={}) as process:
+            client.connect("qmp")
+            client.sendall(b'{"execute": "qmp_capabilities"}{"execute": "quit"}')
+            assert process.wait(60) == 0
+    assert Path("qmp").exists()
 
 
 def test_it_finds_its_keymaps_where_it_was_moved(built: Built) -> None:
