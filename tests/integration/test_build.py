@@ -176,8 +176,8 @@ def test_a_socket_that_is_handed_down_keeps_its_name(
         listener.bind("qmp")
         listener.listen()
         chardev = f"socket,id=qmp,fd={listener.fileno()},server=on,wait=off"
-        argv = [built.binary, "-M", "none", "-display", "none", "-chardev", chardev, "-mon", "chardev=qmp,mode=control"]
-        with subprocess.Popen(argv, pass_fds=[listener.fileno()], env={}) as process:
+        words = ("-M", "none", "-display", "none", "-chardev", chardev, "-mon", "chardev=qmp,mode=control")
+        with subprocess.Popen([str(built.binary), *words], pass_fds=[listener.fileno()], env={}) as process:
             client.connect("qmp")
             client.sendall(b'{"execute": "qmp_capabilities"}{"execute": "quit"}')
             assert process.wait(60) == 0
