@@ -69,12 +69,13 @@ def find_device_model(named: Path | str | None, xen: str | None, state: StateDir
     `distro` is the one that the distribution of `xen` ships with it (None: of the lab's default), `distro:4.17` that
     of another Xen's. Raises what `xenqemu.lab.packaged.packaged_device_model` raises.
     """
+    from xenqemu.archive.naming import packaged_series
     from xenqemu.lab.packaged import packaged_device_model
     from xenqemu.lab.recipe import default_series
 
     if not isinstance(named, str):
         return named
-    return packaged_device_model(named.partition(":")[2] or xen or default_series(), state, ui)
+    return packaged_device_model(packaged_series(named) or xen or default_series(), state, ui)
 
 
 @contextmanager

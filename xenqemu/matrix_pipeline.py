@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -157,19 +157,13 @@ def _one(cell: Cell, request: MatrixRequest, state: StateDir, ui: Ui) -> CellRes
 
 
 def _xen(name: str) -> str:
-    """Return what `build --xen` takes for `name`: of a release the system's, where it is that one, or the archive's."""
-    from xenqemu.xen import inspect
+    """Return what `build --xen` takes for `name`, which may be a release."""
+    from xenqemu.xen import of_release
 
-    if not _SERIES.fullmatch(name):
-        return name
-    version = inspect("system").version
-    system = version is not None and name in (str(version), f"{version.major}.{version.minor}")
-    return "system" if system else f"distro:{name}"
+    return of_release(name) if _SERIES.fullmatch(name) else name
 
 
 def _booted(built: CellResult, cases: Sequence[Case], state: StateDir, ui: Ui) -> CellResult:
-    from dataclasses import replace
-
     from xenqemu.boot_pipeline import BootRequest, boot_cases
 
     started = time.monotonic()

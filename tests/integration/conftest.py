@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -12,9 +13,9 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from xenqemu.source import apt
 from xenqemu.state import StateDir
 from xenqemu.ui import PlainUi
+from xenqemu.xen.packaged import fetch_tree
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -75,22 +76,17 @@ def xenqemu(xenqemu_command: Path, shared_state: StateDir, tmp_path_factory: pyt
 
 @pytest.fixture(scope="session")
 def xen_trees(shared_state: StateDir, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Return the source tree of a Xen (`4.20`), unpacked once."""
+    """Return the source tree of a Xen (`4.20`), copied once."""
 
     @cache
     def unpack(version: str) -> Path:
-        fetched = apt.fetch_source("xen", version, shared_state, PlainUi())
-        folder = tmp_path_factory.mktemp("xen")
-        # tarfile has its filters from Python 3.11.4 on, and Debian 12 has 3.11.2; tar refuses paths that climb out too.
-        subprocess.run(["tar", "--no-same-owner", "-xf", fetched.path, "-C", folder], check=True)
-        return next(
-            path.parent.parent for path in folder.glob("**/xen/Makefile") if (path.parent.parent / "tools").is_dir()
-        )
+        kept = fetch_tree(f"distro:{version}", shared_state, PlainUi())
+        return shutil.copytree(kept, tmp_path_factory.mktemp("xen") / f"xen-{version}", symlinks=True)
 
     return unpack
 
 
 @pytest.fixture(scope="session")
 def xen_tree(xen_trees: Callable[[str], Path]) -> Path:
-    """The source tree of Xen 4.20, unpacked anew."""
+    """The source tree of Xen 4.20, copied anew."""
     return xen_trees("4.20")

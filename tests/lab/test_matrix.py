@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.integration.conftest import Run
 from xenqemu.series.catalogue import load_series
+from xenqemu.xen import of_release
 
 SERIES = [str(series) for series in load_series().supported]
 XENS = ["4.17", "4.20"]
@@ -19,12 +19,10 @@ XENS = ["4.17", "4.20"]
 @pytest.fixture(scope="module")
 def build(xenqemu: Run, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
     """Build a device model for a Xen: the system's where it is that one, else the libraries of its source tree."""
-    system: dict[str, Any] = json.loads(xenqemu("xen", "info", "system", "--json").stdout)
 
     def build(series: str, xen: str) -> Path:
-        where = "system" if system["version"] == xen else f"distro:{xen}"
         out = tmp_path_factory.mktemp(f"{series}-{xen}") / "dist"
-        xenqemu("build", "--qemu", f"distro:{series}", "--xen", where, "--out", out)
+        xenqemu("build", "--qemu", f"distro:{series}", "--xen", of_release(xen), "--out", out)
         return out / "bin" / "qemu-system-xen"
 
     return build

@@ -19,13 +19,18 @@ MESON = "project('qemu', ['c'])\n"
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to work in: settings of nobody, a state directory, the series and the target of the imitation."""
+def nobodys_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No settings but the state directory, and an empty folder to work in."""
     for name in [name for name in os.environ if name.startswith("XENQEMU_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("XENQEMU_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def project(nobodys_settings: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in: settings of nobody, a state directory, the series and the target of the imitation."""
     monkeypatch.setattr(signal, "signal", lambda *arguments: None)
     topic = patch_text("meson: a line", diff("meson.build", MESON, MESON + "# more\n"))
     write_series(tmp_path / "patches", {"010-a": {"7.2.patch": topic}})

@@ -12,11 +12,12 @@ import pytest
 from tests.unit.fake_archive import FakeArchive
 from tests.unit.keys import Signer, signer
 from xenqemu.archive.mirrors import machine_archive
+from xenqemu.archive.naming import names_packaged
 from xenqemu.boot_pipeline import find_device_model
 from xenqemu.cli.common import DeviceModelName
 from xenqemu.errors import LabError, UsageError
 from xenqemu.lab.device_model import inspect_device_model
-from xenqemu.lab.packaged import names_packaged, packaged_device_model, packaged_facts, stale_packaged
+from xenqemu.lab.packaged import packaged_device_model, packaged_facts, stale_packaged
 from xenqemu.lab.stored import prunable
 from xenqemu.proc import run
 from xenqemu.state import StateDir

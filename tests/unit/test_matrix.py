@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from packaging.version import Version
 
 from xenqemu import boot_pipeline, xen
 from xenqemu.boot_pipeline import BootRequest
@@ -61,8 +62,6 @@ def test_a_shard() -> None:
     ],
 )
 def test_a_xen_by_its_release(version: str | None, name: str, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from packaging.version import Version
-
     monkeypatch.setattr(xen, "inspect", lambda _: SimpleNamespace(version=version and Version(version)))
     assert _xen(name) == where
 

@@ -25,12 +25,7 @@ DOMAIN = "<domain type='xen'><name>d</name><os><type>hvm</type></os><features><a
 
 
 @pytest.fixture(autouse=True)
-def _machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("XENQEMU_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setenv("XENQEMU_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.chdir(tmp_path)
+def _machine(nobodys_settings: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lint, "default_path", lambda: None)
     monkeypatch.setattr(lint, "running_xen", lambda: "")
     monkeypatch.setattr(catalogue, "DEFAULT_FOLDERS", (tmp_path / "etc",))

@@ -251,10 +251,9 @@ class TestArchive:
         path = tmp_path / "xen_4.20.3.orig.tar.xz"
         with tarfile.open(path, "w:xz") as tar:
             tar.add(tree, "xen-4.20.3")
-        asked: list[tuple[str, str]] = []
 
         def fetch(package: str, series: str, *_: object) -> FetchedSource:
-            asked.append((package, series))
+            assert (package, series) == ("xen", "4.20")
             return FetchedSource(path, "4.20.3", hashlib.sha256(path.read_bytes()).hexdigest(), "trixie")
 
         monkeypatch.setattr(packaged, "fetch_source", fetch)

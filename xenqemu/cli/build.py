@@ -7,23 +7,31 @@ from typing import Any
 
 import click
 
-from xenqemu.cli.common import json_option, parse_qemu, print_facts, print_json, session, source_options
-from xenqemu.settings import SETTINGS
+from xenqemu.cli.common import (
+    SETTING_HELP,
+    cc_option,
+    jobs_option,
+    json_option,
+    parse_qemu,
+    print_facts,
+    print_json,
+    session,
+    source_options,
+)
 
-_HELP = {setting.name: setting.help for setting in SETTINGS}
 _TEXT = ("qemu", "xen", "profile", "out", "cc")
 _SWITCHES = ("dirty", "debug_info", "build_xen_libs")
 
 
 @click.command("build")
 @source_options
-@click.option("--xen", metavar="WHERE", help=f"{_HELP['xen']} [system]")
-@click.option("--build-xen-libs", is_flag=True, default=None, help=_HELP["build-xen-libs"])
-@click.option("--profile", metavar="NAME", help=f"{_HELP['profile']} [hvm]")
-@click.option("--out", metavar="DIR", help=f"{_HELP['out']} [./dist]")
-@click.option("-j", "--jobs", metavar="N", type=click.IntRange(min=1), help=_HELP["jobs"])
-@click.option("--cc", metavar="COMMAND", help=_HELP["cc"])
-@click.option("--debug-info", is_flag=True, default=None, help=_HELP["debug-info"])
+@click.option("--xen", metavar="WHERE", help=f"{SETTING_HELP['xen']} [system]")
+@click.option("--build-xen-libs", is_flag=True, default=None, help=SETTING_HELP["build-xen-libs"])
+@click.option("--profile", metavar="NAME", help=f"{SETTING_HELP['profile']} [hvm]")
+@click.option("--out", metavar="DIR", help=f"{SETTING_HELP['out']} [./dist]")
+@jobs_option
+@cc_option
+@click.option("--debug-info", is_flag=True, default=None, help=SETTING_HELP["debug-info"])
 @click.option("--prefix", metavar="DIR", help="Install like a part of Xen below this prefix, instead of --out.")
 @click.option("--libexec-bin", metavar="DIR", help="Where the binary goes then. [PREFIX/lib/xen/bin]")
 @click.option("--share-dir", metavar="DIR", help="Where its data goes then. [PREFIX/share]")

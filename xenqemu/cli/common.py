@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
+from xenqemu.archive.naming import names_packaged
 from xenqemu.settings import SETTINGS, Settings, Value, resolve
 from xenqemu.source.model import QemuSource
 from xenqemu.state import StateDir
@@ -19,7 +20,7 @@ from xenqemu.text import decodable
 from xenqemu.ui import PlainUi, QuietUi, Ui
 
 F = TypeVar("F", bound=Callable[..., Any])
-_HELP = {setting.name: setting.help for setting in SETTINGS}
+SETTING_HELP = {setting.name: setting.help for setting in SETTINGS}
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,8 @@ def source_options(function: F) -> F:
     """Give a command the options that name a QEMU."""
     for decorate in reversed(
         (
-            click.option("--qemu", metavar="SOURCE", help=f"{_HELP['qemu']} [distro]"),
-            click.option("--dirty/--no-dirty", default=None, help=_HELP["dirty"]),
+            click.option("--qemu", metavar="SOURCE", help=f"{SETTING_HELP['qemu']} [distro]"),
+            click.option("--dirty/--no-dirty", default=None, help=SETTING_HELP["dirty"]),
             click.option("--sha256", metavar="HEX", help="the tarball's SHA-256"),
             click.option("--signature", metavar="FILE", type=click.Path(path_type=Path), help="its detached signature"),
             click.option("--keyring", metavar="FILE", type=click.Path(path_type=Path), help="who may have signed it"),
@@ -114,8 +115,6 @@ class DeviceModelName(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return a path, or the text of a name."""
-        from xenqemu.lab.packaged import names_packaged
-
         return value if isinstance(value, str) and names_packaged(value) else super().convert(value, param, ctx)
 
 
@@ -126,6 +125,8 @@ device_model_option = click.option(
     type=DeviceModelName(),
     help="The device model, or `distro`.  [the newest that was built]",
 )
+jobs_option = click.option("-j", "--jobs", metavar="N", type=click.IntRange(min=1), help=SETTING_HELP["jobs"])
+cc_option = click.option("--cc", metavar="COMMAND", help=SETTING_HELP["cc"])
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 
 

@@ -7,10 +7,7 @@ from typing import Any
 
 import click
 
-from xenqemu.cli.common import json_option, print_json, print_table, session
-from xenqemu.settings import SETTINGS
-
-_HELP = {setting.name: setting.help for setting in SETTINGS}
+from xenqemu.cli.common import SETTING_HELP, cc_option, jobs_option, json_option, print_json, print_table, session
 
 
 class _Words(click.ParamType[tuple[str, ...]]):
@@ -36,12 +33,12 @@ Examples:
 @click.command("matrix", epilog=_EXAMPLES)
 @click.option("--qemu", "qemus", metavar="LIST", type=_Words(), help="Releases or sources.  [every supported one]")
 @click.option("--xen", "xens", metavar="LIST", type=_Words(), default="system", help="4.17,4.20, or as build takes it.")
-@click.option("--profile", "profiles", metavar="LIST", type=_Words(), default="hvm", help=_HELP["profile"])
+@click.option("--profile", "profiles", metavar="LIST", type=_Words(), default="hvm", help=SETTING_HELP["profile"])
 @click.option("--boot", metavar="LIST", type=_Words(), default=(), help="Boot these cases or groups with each result.")
 @click.option("--shard", metavar="I/N", default="1/1", help="Do part I of N, for as many machines.")
 @click.option("--out", metavar="DIR", type=click.Path(path_type=Path), default="dist", show_default=True)
-@click.option("-j", "--jobs", metavar="N", type=click.IntRange(min=1), help=_HELP["jobs"])
-@click.option("--cc", metavar="COMMAND", help=_HELP["cc"])
+@jobs_option
+@cc_option
 @json_option
 def command(as_json: bool, shard: str, boot: tuple[str, ...], **options: Any) -> int:
     """Build every combination of the QEMUs, Xens and profiles, and print one table.

@@ -17,14 +17,8 @@ from xenqemu.lab.recipe import Recipe, load_recipe
 from xenqemu.state import StateDir, publish, write_atomic
 from xenqemu.ui import Ui
 
-PREFIX = "distro"
 _KIND = "packaged"
 _FACTS = "packaged.json"
-
-
-def names_packaged(name: str) -> bool:
-    """Whether `name`, where a device model is to be named, means a distribution's: `distro`, `distro:4.17`."""
-    return name.partition(":")[0] == PREFIX
 
 
 def packaged_device_model(xen: str, state: StateDir, ui: Ui, *, refresh: bool = False) -> Path:

@@ -14,7 +14,16 @@ if TYPE_CHECKING:
     from xenqemu.ui import Ui
     from xenqemu.xen.model import XenReport, XenSdk
 
-__all__ = ["compile_flags", "describe", "find_tree", "inspect", "link_flags", "locate", "pkg_config_files"]
+__all__ = [
+    "compile_flags",
+    "describe",
+    "find_tree",
+    "inspect",
+    "link_flags",
+    "locate",
+    "of_release",
+    "pkg_config_files",
+]
 
 _HINT_SYSTEM = "apt-get install libxen-dev, or name a Xen of your own with --xen"
 _HINT_PREFIX = "a prefix has usr/include and usr/lib, or usr/local/...: what `make install DESTDIR=...` of Xen leaves"
@@ -55,14 +64,25 @@ def inspect(where: str, state: StateDir | None = None, cc: str | None = None, *,
     return installed if installed.libraries else in_tree
 
 
+def of_release(release: str) -> str:
+    """Return where the Xen of `release` (`4.17`, `4.17.5`) is: the system, where its is that one, or the archive."""
+    version = inspect("system").version
+    system = version is not None and release in (str(version), f"{version.major}.{version.minor}")
+    return "system" if system else f"distro:{release}"
+
+
 def find_tree(where: str, state: StateDir, ui: Ui) -> Path | None:
     """Return the source tree in the state directory that `where` is the name of (`distro:4.20`), else None.
 
     Raises what `xenqemu.xen.packaged.fetch_tree` raises.
     """
-    from xenqemu.xen.packaged import fetch_tree, names_packaged
+    from xenqemu.archive.naming import names_packaged
 
-    return fetch_tree(where, state, ui) if names_packaged(where) else None
+    if not names_packaged(where):
+        return None
+    from xenqemu.xen.packaged import fetch_tree
+
+    return fetch_tree(where, state, ui)
 
 
 def locate(

@@ -5,18 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from xenqemu.archive.naming import packaged_series
 from xenqemu.source.apt import fetch_source
 from xenqemu.source.entries import EXECUTABLE, SYMLINK, Entry
 from xenqemu.source.unpack import tar_entries
 from xenqemu.state import StateDir, publish
 from xenqemu.ui import Ui
-
-_PREFIX = "distro"
-
-
-def names_packaged(where: str) -> bool:
-    """Whether `where`, where a Xen is to be named, means the archive's: `distro`, `distro:4.20`."""
-    return where.partition(":")[0] == _PREFIX
 
 
 def fetch_tree(where: str, state: StateDir, ui: Ui) -> Path:
@@ -25,7 +19,7 @@ def fetch_tree(where: str, state: StateDir, ui: Ui) -> Path:
     What was fetched before is taken again without network. Raises what `xenqemu.source.apt.fetch_source` and
     `xenqemu.source.unpack.tar_entries` raise.
     """
-    fetched = fetch_source("xen", where.partition(":")[2], state, ui)
+    fetched = fetch_source("xen", packaged_series(where), state, ui)
     tree = state.xen / f"source-{fetched.sha256[:16]}"
     if not tree.is_dir():
         with state.scratch("xen") as scratch, ui.step(f"unpacking {fetched.path.name}"):
