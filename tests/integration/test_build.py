@@ -106,6 +106,18 @@ def test_qmp_names_the_architecture_instead_of_aborting(built: Built) -> None:
     assert cpus == []
 
 
+def test_the_schema_of_qmp_is_whole(built: Built) -> None:
+    (schema,) = ask(built.binary, ["query-qmp-schema"], "-M", "none")
+    entries = {entry["name"]: entry for entry in schema}
+    assert len(entries) == len(schema) > 900
+    assert {"query-status", "blockdev-change-medium", "xen-save-devices-state"} <= set(entries)
+    for entry in schema:
+        parts = [*entry.get("members", ()), *entry.get("variants", ())]
+        named = [part["type"] for part in parts if entry["meta-type"] in ("object", "alternate")]
+        named += [entry[key] for key in ("arg-type", "ret-type", "element-type") if key in entry]
+        assert set(named) <= set(entries), entry
+
+
 def test_old_options_of_libxl_reach_what_replaced_them(built: Built, tmp_path: Path) -> None:
     def refusal(*arguments: str) -> str:
         done = subprocess.run(

@@ -19,7 +19,7 @@ from packaging.version import Version
 
 from tests.unit.fakeqemu import OPTIONS, SYSTEM_XEN, fake_input
 from xenqemu.build import artifact_key, identify_compiler
-from xenqemu.build.compiler import hardening_flags
+from xenqemu.build.compiler import hardening_flags, size_flags
 from xenqemu.build.environment import build_environment, flag_words, honoured
 from xenqemu.build.key import bundles_libraries, canonical_json, header_digest
 from xenqemu.build.libraries import library_versions
@@ -343,6 +343,45 @@ def test_what_the_user_switches_off_is_not_claimed(probed: StateDir, cflags: str
     chosen = hardening_flags(compiler, replace(OPTIONS, environment={"CFLAGS": cflags}), probed)
     assert set(plain.features) - set(chosen.features) == ({off} if off else set())
     assert chosen.compile == plain.compile
+
+
+@pytest.mark.parametrize(
+    ("variables", "off"),
+    [
+        ({"CFLAGS": "-g"}, None),
+        ({"CFLAGS": "-O2"}, "optimised-for-size"),
+        ({"CFLAGS": "-Os"}, None),
+        ({"CFLAGS": "-fasynchronous-unwind-tables"}, "without-unwind-tables"),
+        ({"CFLAGS": "-fno-function-sections"}, "without-unused-sections"),
+        ({"LDFLAGS": "-Wl,--no-gc-sections"}, "without-unused-sections"),
+        ({"LDFLAGS": "-Wl,-z,nopack-relative-relocs"}, "packed-relocations"),
+    ],
+)
+def test_what_the_user_wants_larger_is_not_called_small(
+    probed: StateDir, variables: dict[str, str], off: str | None
+) -> None:
+    compiler = Compiler(("gcc",), {})
+    plain = size_flags(compiler, OPTIONS, probed)
+    chosen = size_flags(compiler, replace(OPTIONS, environment=variables), probed)
+    # A C library may not know of packed relocations.
+    assert set(plain.features) - set(chosen.features) == ({off} if off else set()) & set(plain.features)
+    assert (chosen.compile, chosen.link) == (plain.compile, plain.link)
+
+
+@pytest.mark.parametrize(
+    "linker",
+    [
+        # one that does not know the option and only warns, as GNU ld does; and a C library that does not
+        'case "$*" in *pack-relative*fatal-warnings*) exit 1 ;; esac\nexec {gcc} "$@"',
+        'case "$*" in *pack-relative*) printf "#!/bin/sh\\nexit 127\\n" > probe; chmod +x probe; exit ;; esac\nexec {gcc} "$@"',  # noqa: E501
+    ],
+)
+def test_packed_relocations_need_the_linker_and_the_loader(state: StateDir, tmp_path: Path, linker: str) -> None:
+    argv = (_script(tmp_path / "cc", linker.format(gcc=shutil.which("gcc"))),)
+    flags = size_flags(Compiler(argv, {}), OPTIONS, state)
+    assert "packed-relocations" not in flags.features
+    assert "-Wl,-z,pack-relative-relocs" not in flags.link
+    assert "without-unused-sections" in flags.features
 
 
 def test_flags_in_the_compilers_command_are_probed_with_it(state: StateDir, tmp_path: Path) -> None:

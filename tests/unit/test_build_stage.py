@@ -9,11 +9,13 @@ import shutil
 import signal
 import subprocess
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from elftools.elf.elffile import ELFFile
 
 from tests.unit.fakeqemu import COMMIT, OPTIONS, fake_input, make_tree, make_xen, start_build, xen_input
 from xenqemu.build import build, configure_command, find_artifact, identify_compiler
@@ -120,14 +122,31 @@ def test_the_program_is_hardened(state: StateDir, quiet_ui: QuietUi) -> None:
     assert artifact.manifest["hardening"]["program"] == report.as_dict()
 
 
-def test_debug_info_is_another_artifact_that_keeps_its_symbols(state: StateDir, quiet_ui: QuietUi) -> None:
+def test_debug_information_is_beside_the_program(state: StateDir, quiet_ui: QuietUi) -> None:
     make_tree(state)
     plain = build(fake_input(state), OPTIONS, state, quiet_ui)
     debug = build(fake_input(state), replace(OPTIONS, debug_info=True, environment={"CFLAGS": "-g"}), state, quiet_ui)
     assert plain.key != debug.key
-    assert b".debug_info" not in plain.binary.read_bytes()
-    assert b".debug_info" in debug.binary.read_bytes()
-    assert str(state.root).encode() not in debug.binary.read_bytes()
+    aside = debug.binary.with_name("qemu-system-xen.debug")
+    assert not plain.binary.with_name(aside.name).exists()
+    with debug.binary.open("rb") as file, aside.open("rb") as debug_file:
+        program, information = ELFFile(file), ELFFile(debug_file)
+        assert program.get_section_by_name(".debug_info") is None
+        assert information.has_dwarf_info()
+        link = program.get_section_by_name(".gnu_debuglink")
+        assert link is not None
+        named = link.data()
+    assert named.split(b"\0")[0].decode() == aside.name
+    assert int.from_bytes(named[-4:], "little") == zlib.crc32(aside.read_bytes())
+    assert str(state.root).encode() not in debug.binary.read_bytes() + aside.read_bytes()
+
+
+def test_the_program_is_small(state: StateDir, quiet_ui: QuietUi) -> None:
+    make_tree(state)
+    artifact = build(fake_input(state), OPTIONS, state, quiet_ui)
+    size = artifact.manifest["size"]
+    assert {"optimised-for-size", "without-unused-sections", "without-unwind-tables"} <= set(size["features"])
+    assert {"-Os", "-Wl,--gc-sections"} <= set(size["flags"])
 
 
 def test_a_xen_that_is_not_the_systems_comes_along_and_is_found_after_a_move(

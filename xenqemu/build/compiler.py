@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from xenqemu.build.environment import build_environment, flag_words
 from xenqemu.build.model import BuildOptions, Compiler, Flags
-from xenqemu.build.recipe import HardeningFlag, load_recipe
+from xenqemu.build.recipe import ProbedFlags, load_recipe
 from xenqemu.errors import MissingError, UsageError
 from xenqemu.proc import run
 from xenqemu.state import StateDir
@@ -87,7 +87,7 @@ def _linker_choice(options: BuildOptions) -> tuple[str, ...]:
     return tuple(word for word in flag_words(options.environment, "LDFLAGS") if word.startswith("-fuse-ld="))
 
 
-def _digest(compiler: Compiler, entries: tuple[HardeningFlag, ...]) -> str:
+def _digest(compiler: Compiler, entries: tuple[ProbedFlags, ...]) -> str:
     known = [dict(compiler.tools), list(compiler.flags), [[e.feature, e.compile, e.link, e.configure] for e in entries]]
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
@@ -100,15 +100,25 @@ def hardening_flags(compiler: Compiler, options: BuildOptions, state: StateDir) 
 
     Raises `MissingError` when it cannot even build an empty program, which is what a missing C library looks like.
     """
-    entries = load_recipe().hardening
+    return _probed("hardening", load_recipe().hardening, compiler, options, state)
+
+
+def size_flags(compiler: Compiler, options: BuildOptions, state: StateDir) -> Flags:
+    """Return what makes the program small, as far as `compiler` and the C library go along; like `hardening_flags`."""
+    return _probed("size", load_recipe().size, compiler, options, state)
+
+
+def _probed(
+    purpose: str, entries: tuple[ProbedFlags, ...], compiler: Compiler, options: BuildOptions, state: StateDir
+) -> Flags:
     key = _digest(compiler, entries)
-    facts = state.recall("hardening", key)
+    facts = state.recall(purpose, key)
     if facts is None:
         env = build_environment(options.environment)
         _require_working(compiler, env, state)
         facts = {"taken": [_takes(compiler, entry, env, state) for entry in entries]}
-        state.remember("hardening", key, facts)
-    chosen: dict[str, HardeningFlag] = {}
+        state.remember(purpose, key, facts)
+    chosen: dict[str, ProbedFlags] = {}
     for entry, taken in zip(entries, facts["taken"], strict=True):
         if taken:
             chosen.setdefault(entry.feature, entry)
@@ -120,25 +130,42 @@ def hardening_flags(compiler: Compiler, options: BuildOptions, state: StateDir) 
     )
 
 
-def _overruled(entry: HardeningFlag, options: BuildOptions) -> bool:
-    """Whether the user's CFLAGS undo a flag of `entry`: another value of the same switch, or its `no-` form."""
+def _overruled(entry: ProbedFlags, options: BuildOptions) -> bool:
+    """Whether the user's flags undo a flag of `entry`: another value of the same switch, or its `no-` form."""
     words = flag_words(options.environment, "CFLAGS")
     # What configure switches on (-fstack-protector-strong) has the name of its feature.
-    undone = {f"-fno-{entry.feature}", *(f"-fno-{flag[2:].partition('=')[0]}" for flag in entry.compile)}
+    undone = {f"-fno-{entry.feature}", *map(_opposite, entry.compile)}
     macros = tuple(f"-{kind}{flag[2:].partition('=')[0]}" for flag in entry.compile if flag[1] in "DU" for kind in "DU")
     for flag in entry.compile:
-        switch = flag.partition("=")[0]
-        if any(word.partition("=")[0] in (switch, *macros) and word not in entry.compile for word in words):
+        switch = _switch(flag)
+        if any(_switch(word) in (switch, *macros) and word not in entry.compile for word in words):
             return True
-    return not undone.isdisjoint(words)
+    links = flag_words(options.environment, "LDFLAGS")
+    return not undone.isdisjoint(words) or not set(entry.undone_by).isdisjoint(links)
 
 
-def _try(compiler: Compiler, flags: tuple[str, ...], env: Mapping[str, str], state: StateDir) -> str | None:
-    """Build the probe with `flags`; return None when that worked, else what the compiler said."""
+def _switch(flag: str) -> str:
+    """Return the part of a flag that another value of the same switch shares: `-O` of `-Os`, `-fx` of `-fx=y`."""
+    return "-O" if flag.startswith("-O") else flag.partition("=")[0]
+
+
+def _opposite(flag: str) -> str:
+    return f"-f{flag[5:]}" if flag.startswith("-fno-") else f"-fno-{flag[2:].partition('=')[0]}"
+
+
+def _try(
+    compiler: Compiler, flags: tuple[str, ...], env: Mapping[str, str], state: StateDir, *, runs: bool = False
+) -> str | None:
+    """Build the probe with `flags`; return None when that worked, else what the compiler said.
+
+    With `runs` the program has to run as well: the loader may not know what the linker knows.
+    """
     with state.scratch("probe") as folder:
         (folder / "probe.c").write_bytes(_PROBE)
         argv = (*compiler.argv, "-Werror", "-O2", *flags, "-o", "probe", "probe.c")
         completed = run(argv, cwd=folder, env=env, check=False)
+        if completed.ok and runs:
+            completed = run((folder / "probe",), cwd=folder, env=env, check=False)
     return None if completed.ok else completed.stderr.strip() or f"exit code {completed.returncode}"
 
 
@@ -151,6 +178,8 @@ def _require_working(compiler: Compiler, env: Mapping[str, str], state: StateDir
         raise MissingError(f"the compiler '{command}' cannot build a program: {problem.splitlines()[0]}", _INSTALL)
 
 
-def _takes(compiler: Compiler, entry: HardeningFlag, env: Mapping[str, str], state: StateDir) -> bool:
+def _takes(compiler: Compiler, entry: ProbedFlags, env: Mapping[str, str], state: StateDir) -> bool:
     flags = (*entry.compile, *entry.link)
-    return not flags or _try(compiler, flags, env, state) is None
+    # GNU ld only warns of a -z that it does not know, and links without.
+    strict = ("-Wl,--fatal-warnings",) if entry.link else ()
+    return not flags or _try(compiler, (*flags, *strict), env, state, runs=entry.runs) is None

@@ -85,7 +85,7 @@ def link_paths(inputs: BuildInput, options: BuildOptions) -> tuple[str, ...]:
 
 
 def configure_argv(
-    inputs: BuildInput, options: BuildOptions, compiler: Compiler, hardening: Flags, build: Path
+    inputs: BuildInput, options: BuildOptions, compiler: Compiler, flags: Flags, build: Path
 ) -> tuple[str, ...]:
     """Return the whole command that configures the copy of `inputs.tree` beside the folder `build`.
 
@@ -97,13 +97,13 @@ def configure_argv(
     check_paths((build, *xen, *(Path(name) for name in names.values())))
     cflags = (
         *prefix_maps(build, inputs.xen.include_dirs),
-        *hardening.compile,
+        *flags.compile,
         *(PRECOMPILED_FLAGS if precompiles(compiler) else ()),
         *inputs.xen_compile_flags,
         *flag_words(options.environment, "CFLAGS"),
     )
     ldflags = (
-        *hardening.link,
+        *flags.link,
         *inputs.xen_link_flags,
         *link_paths(inputs, options),
         *flag_words(options.environment, "LDFLAGS"),
@@ -119,7 +119,7 @@ def configure_argv(
         f"--with-pkgversion={recipe.pkgversion}",
         "--enable-debug-info" if options.debug_info else "--disable-debug-info",
         *recipe.arguments,
-        *hardening.configure,
+        *flags.configure,
         *inputs.configure_arguments,
         f"--extra-cflags={' '.join(cflags)}",
         f"--extra-ldflags={' '.join(ldflags)}",

@@ -31,11 +31,7 @@ def stage_tree(inputs: BuildInput, options: BuildOptions, build: Path, tree: Pat
     target = tree / layout.program
     target.parent.mkdir(parents=True)
     _place(program, target, 0o755)
-    if not options.debug_info:
-        try:
-            run(("strip", target))
-        except CommandFailedError as error:
-            raise BuildError(f"strip failed on {PROGRAM}: {error.completed.stderr.strip()}") from error
+    _strip(target, keep_debug_info=options.debug_info)
     for folder in load_recipe().data:
         base = build if folder.built else inputs.tree
         for file in sorted((base / folder.source).glob(folder.files)):
@@ -45,6 +41,26 @@ def stage_tree(inputs: BuildInput, options: BuildOptions, build: Path, tree: Pat
     if bundles_libraries(inputs, options):
         for soname, file in needed_libraries(target, inputs.xen):
             _place(file, tree / layout.libraries / soname, 0o644)
+
+
+def _strip(program: Path, *, keep_debug_info: bool) -> None:
+    """Take symbols and debug information out of `program`; keep them in `program.debug` beside it, compressed.
+
+    Debuggers find that file by name and checksum (.gnu_debuglink; "Separate Debug Files" in GDB's manual), and what
+    runs in dom0 is the same program with debug information and without.
+    """
+    aside = program.with_name(f"{program.name}.debug")
+    commands: list[tuple[str | Path, ...]] = [("strip", program)]
+    if keep_debug_info:
+        commands.insert(0, ("objcopy", "--only-keep-debug", "--compress-debug-sections=zlib", program, aside))
+        commands.append(("objcopy", f"--add-gnu-debuglink={aside}", program))
+    for command in commands:
+        try:
+            run(command)
+        except CommandFailedError as error:
+            raise BuildError(f"{command[0]} failed on {PROGRAM}: {error.completed.stderr.strip()}") from error
+    if keep_debug_info:
+        aside.chmod(0o644)
 
 
 def _place(source: Path, target: Path, mode: int) -> None:

@@ -40,7 +40,13 @@ def list_outputs(tree: Path) -> list[dict[str, Any]]:
 
 
 def make_manifest(
-    key: str, inputs: BuildInput, options: BuildOptions, compiler: Compiler, hardening: Flags, tree: Path
+    key: str,
+    inputs: BuildInput,
+    options: BuildOptions,
+    compiler: Compiler,
+    hardening: Flags,
+    size: Flags,
+    tree: Path,
 ) -> dict[str, Any]:
     """Return the manifest of the build that left its files in `tree`.
 
@@ -84,6 +90,7 @@ def make_manifest(
             "flags": [*hardening.configure, *hardening.compile, *hardening.link],
             "program": inspect_elf(tree / layout.program).as_dict(),
         },
+        "size": {"features": list(size.features), "flags": [*size.configure, *size.compile, *size.link]},
         "outputs": list_outputs(tree),
     }
 

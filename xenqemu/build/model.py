@@ -174,6 +174,15 @@ class Flags:
     configure: tuple[str, ...]
     features: tuple[str, ...]
 
+    def __add__(self, other: Flags) -> Flags:
+        """Return both, those of `other` after these."""
+        return Flags(
+            self.compile + other.compile,
+            self.link + other.link,
+            self.configure + other.configure,
+            self.features + other.features,
+        )
+
 
 @dataclass(frozen=True)
 class Artifact:

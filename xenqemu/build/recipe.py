@@ -42,13 +42,18 @@ class DataFolder:
 
 
 @dataclass(frozen=True)
-class HardeningFlag:
-    """One way to get one hardening feature."""
+class ProbedFlags:
+    """One way to get one feature of a program (hardening, small size): flags that not every toolchain takes.
+
+    `undone_by` are words of LDFLAGS that take the feature away again; `runs` asks that what is linked so also runs.
+    """
 
     feature: str
     compile: tuple[str, ...]
     link: tuple[str, ...]
     configure: tuple[str, ...]
+    undone_by: tuple[str, ...] = ()
+    runs: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,8 @@ class Recipe:
     data: tuple[DataFolder, ...]
     environment: Environment
     launchers: frozenset[str]
-    hardening: tuple[HardeningFlag, ...]
+    hardening: tuple[ProbedFlags, ...]
+    size: tuple[ProbedFlags, ...]
     libraries: tuple[Library, ...]
     programs: Mapping[str, str]
 
@@ -112,6 +118,20 @@ def _words(table: Mapping[str, Any], key: str) -> tuple[str, ...]:
 
 def _version(table: Mapping[str, Any], key: str) -> Version | None:
     return Version(table[key]) if key in table else None
+
+
+def _probed(entries: Sequence[Mapping[str, Any]]) -> tuple[ProbedFlags, ...]:
+    return tuple(
+        ProbedFlags(
+            entry["feature"],
+            _words(entry, "compile"),
+            _words(entry, "link"),
+            _words(entry, "configure"),
+            _words(entry, "undone_by"),
+            entry.get("runs", False),
+        )
+        for entry in entries
+    )
 
 
 @cache
@@ -145,10 +165,8 @@ def load_recipe() -> Recipe:
             {str(name): str(value) for name, value in environment["fixed"].items()},
         ),
         launchers=frozenset(_words(table, "launchers")),
-        hardening=tuple(
-            HardeningFlag(entry["feature"], _words(entry, "compile"), _words(entry, "link"), _words(entry, "configure"))
-            for entry in table["hardening"]
-        ),
+        hardening=_probed(table["hardening"]),
+        size=_probed(table["size"]),
         libraries=tuple(
             Library(
                 module,

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from xenqemu.build.compile import NINJA_STATUS, NinjaOutput
-from xenqemu.build.compiler import hardening_flags, identify_compiler
+from xenqemu.build.compiler import hardening_flags, identify_compiler, size_flags
 from xenqemu.build.configure import configure_argv, configure_error, console_script, no_space, source_folder
 from xenqemu.build.environment import build_environment
 from xenqemu.build.install import stage_tree
@@ -66,8 +66,8 @@ def configure_command(inputs: BuildInput, options: BuildOptions, key: str, state
     Raises `MissingError` without a compiler, `UsageError` for what configure cannot take.
     """
     compiler = identify_compiler(options)
-    hardening = hardening_flags(compiler, options, state)
-    return configure_argv(inputs, options, compiler, hardening, state.builds / key / "build")
+    flags = hardening_flags(compiler, options, state) + size_flags(compiler, options, state)
+    return configure_argv(inputs, options, compiler, flags, state.builds / key / "build")
 
 
 @contextmanager
@@ -126,8 +126,9 @@ class _Run:
             raise BuildError(f"there is no QEMU work tree at {self.inputs.tree}", "run the build again")
         self._wait_for_orphans()
         hardening = hardening_flags(self.compiler, self.options, self.state)
+        size = size_flags(self.compiler, self.options, self.state)
         environment = self._environment()
-        command = configure_argv(self.inputs, self.options, self.compiler, hardening, self.build)
+        command = configure_argv(self.inputs, self.options, self.compiler, hardening + size, self.build)
         if self._configured() == list(command):
             self.ui.note("going on with the compile that was interrupted")
         else:
@@ -136,7 +137,7 @@ class _Run:
         with self._timed("compile"):
             self._compile(environment)
         with self.ui.step("install"):
-            artifact = self._publish(hardening)
+            artifact = self._publish(hardening, size)
         if not self.options.keep_build:
             shutil.rmtree(self.work, ignore_errors=True)
         return artifact
@@ -251,7 +252,7 @@ class _Run:
                     raise no_space(self.build)
                 raise output.error(self.log, source_folder(self.build))
 
-    def _publish(self, hardening: Flags) -> Artifact:
+    def _publish(self, hardening: Flags, size: Flags) -> Artifact:
         destination = self.state.artifacts / self.key
         with self.state.scratch("artifact") as folder:
             result = folder / "result"
@@ -259,7 +260,7 @@ class _Run:
             tree.mkdir(parents=True)
             with self._timed("install"):
                 stage_tree(self.inputs, self.options, self.build, tree)
-                manifest = make_manifest(self.key, self.inputs, self.options, self.compiler, hardening, tree)
+                manifest = make_manifest(self.key, self.inputs, self.options, self.compiler, hardening, size, tree)
             (result / MANIFEST).write_bytes(dump_manifest(manifest))
             shutil.copyfile(self.log, result / "build.log")
             (result / "timings.json").write_text(json.dumps(self.timings, indent=1) + "\n", encoding="utf-8")

@@ -47,7 +47,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("jobs", int, None, "compile jobs at once (default: one a processor)", minimum=1),
     Setting("state-dir", str, None, "where xenqemu keeps sources, trees and artifacts", is_path=True),
     Setting("cc", str, None, "the C compiler, with leading words such as ccache (default: cc)"),
-    Setting("debug-info", bool, False, "keep debug information in the binary"),
+    Setting("debug-info", bool, False, "keep debug information, in a file beside the binary"),
     Setting("dirty", bool, False, "take uncommitted changes of a checkout along"),
     Setting("build-xen-libs", bool, False, "build the libraries of a Xen source tree first"),
 )
