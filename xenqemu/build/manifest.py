@@ -40,13 +40,14 @@ def list_outputs(tree: Path) -> list[dict[str, Any]]:
 
 
 def make_manifest(
-    key: str, inputs: BuildInput, options: BuildOptions, compiler: Compiler, hardening: Flags, tree: Path
+    key: str, inputs: BuildInput, options: BuildOptions, compiler: Compiler, hardening: Flags, tree: Path, build: Path
 ) -> dict[str, Any]:
-    """Return the manifest of the build that left its files in `tree`.
+    """Return the manifest of the build in the folder `build` that left its files in `tree`.
 
     It holds no time, host or user name and no path of this machine, except where the user's own words have one
     (`origin`, flags).
     """
+    from xenqemu.build.cost import measure_areas, measure_program
     from xenqemu.build.hardening import inspect_elf
 
     layout = options.layout
@@ -84,6 +85,7 @@ def make_manifest(
             "flags": [*hardening.configure, *hardening.compile, *hardening.link],
             "program": inspect_elf(tree / layout.program).as_dict(),
         },
+        "cost": {"program": measure_program(tree / layout.program).as_dict(), "areas": measure_areas(build)},
         "outputs": list_outputs(tree),
     }
 

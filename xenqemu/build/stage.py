@@ -259,7 +259,9 @@ class _Run:
             tree.mkdir(parents=True)
             with self._timed("install"):
                 stage_tree(self.inputs, self.options, self.build, tree)
-                manifest = make_manifest(self.key, self.inputs, self.options, self.compiler, hardening, tree)
+                manifest = make_manifest(
+                    self.key, self.inputs, self.options, self.compiler, hardening, tree, self.build
+                )
             (result / MANIFEST).write_bytes(dump_manifest(manifest))
             shutil.copyfile(self.log, result / "build.log")
             (result / "timings.json").write_text(json.dumps(self.timings, indent=1) + "\n", encoding="utf-8")
