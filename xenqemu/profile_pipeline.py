@@ -70,8 +70,8 @@ class Cost:
     """What a build of a profile was measured to cost.
 
     `device_types` are those that `-device help` lists, `qom_types` all that the program registers; each is None where
-    the program does not start here. `areas` are the bytes of code and data of each folder of QEMU's source, for a
-    build that says so.
+    the program does not start here. `areas` are the bytes of code and data of each folder of QEMU's source, the largest
+    first, for a build that says so.
     """
 
     binary: Path
@@ -173,7 +173,9 @@ def _measure(binary: Path, manifest: Mapping[str, Any]) -> Cost:
     device_types, qom_types = _count_types(binary)
     cost = manifest.get("cost")
     areas = cost.get("areas") if isinstance(cost, dict) else None
-    return Cost(binary, version, measure_program(binary), device_types, qom_types, areas or {})
+    # a manifest has its keys in their order
+    largest_first = dict(sorted((areas or {}).items(), key=lambda item: (-item[1], item[0])))
+    return Cost(binary, version, measure_program(binary), device_types, qom_types, largest_first)
 
 
 def listed_types(binary: Path) -> tuple[str, ...] | None:

@@ -81,7 +81,7 @@ def test_areas_are_the_folders_of_the_sources(tmp_path: Path) -> None:
         },
     )
     areas = measure_areas(tmp_path)
-    assert list(areas) == ["hw/net", ".", "block", "qapi (generated)"]
+    assert set(areas) == {"hw/net", ".", "block", "qapi (generated)"}
     assert areas["hw/net"] >= 6000
     assert 10 <= areas["block"] == areas["qapi (generated)"] < 100
 

@@ -74,9 +74,9 @@ def _measure(size: int, elf: Any, libraries: int) -> ProgramCost:
 def measure_areas(build: Path) -> dict[str, int]:
     """Return the bytes of code and data that the objects in the build folder have, by where their sources are.
 
-    An area is a folder of QEMU's source, `hw/net`, or what was generated into one of the build's, `qapi (generated)`;
-    the largest comes first. The linker has not yet left out what nobody calls. A build folder without a
-    compilation database, or a machine without size(1), gives no areas.
+    An area is a folder of QEMU's source, `hw/net`, or what was generated into one of the build's, `qapi (generated)`.
+    The linker has not yet left out what nobody calls. A build folder without a compilation database, or a machine
+    without size(1), gives no areas.
     """
     try:
         entries = json.loads((build / "compile_commands.json").read_bytes())
@@ -88,7 +88,7 @@ def measure_areas(build: Path) -> dict[str, int]:
     areas: dict[str, int] = {}
     for name, size in _sizes(build, sorted(objects)).items():
         areas[objects[name]] = areas.get(objects[name], 0) + size
-    return dict(sorted(areas.items(), key=lambda item: (-item[1], item[0])))
+    return areas
 
 
 def _area(source: str) -> str:
