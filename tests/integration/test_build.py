@@ -27,6 +27,9 @@ from xenqemu.target.profile import load_profile
 from xenqemu.target.render import expected_devices
 
 SERIES = load_series().supported
+# The other profiles are built for the newest release only, unless all of it is asked for.
+THOROUGH = bool(os.environ.get("XENQEMU_TEST_ALL"))
+MOST_DEVICE_TYPES = 80
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,11 @@ def test_it_has_the_devices_that_libxl_names(built: Built) -> None:
     expected = set(expected_devices(load_profile("hvm"), built.version))
     assert len(expected) > 20
     assert expected <= known
+    # what a new QEMU brings along has to be named by the profile, or left out by it
+    types = set(load_profile("hvm").types_for(built.version))
+    assert listed <= types
+    assert len(listed) <= MOST_DEVICE_TYPES
+    assert not known & set(load_profile("hvm").left_out_for(built.version))
     assert {"rtl8139", "e1000", "cirrus-vga", "VGA", "usb-tablet", "ich9-ahci", "lsi53c895a"} <= listed
 
 
@@ -332,13 +340,50 @@ def test_two_xens_on_one_machine_do_not_mix(
     assert "xenfv" in machines.stdout
 
 
+@pytest.mark.parametrize(
+    ("profile", "series"),
+    [("backend", series) for series in (SERIES if THOROUGH else SERIES[-1:])]
+    + [("stubdom", series) for series in (SERIES if THOROUGH else ())],
+)
+def test_a_profile_has_what_it_names_and_nothing_else(
+    profile: str, series: str, xenqemu: Run, shared_state: StateDir, tmp_path: Path
+) -> None:
+    cache = {"CCACHE_DIR": str(shared_state.root / "ccache")}
+    argv = ["--qemu", f"distro:{series}", "--profile", profile, "--cc", "ccache gcc", "--out", tmp_path / "dist"]
+    xenqemu("build", *argv, env=cache)
+    built = Built(series, tmp_path / "dist")
+    loaded = load_profile(profile)
+    listed = set(re.findall(r'^name "([^"]+)"', built.say("-device", "help"), re.MULTILINE))
+    known = {entry["name"] for entry in ask(built.binary, ["qom-list-types"], "-M", "none")[0]}
+    assert set(expected_devices(loaded, built.version)) <= known
+    assert listed <= set(loaded.types_for(built.version))
+    assert not known & set(loaded.left_out_for(built.version))
+    machines = {line.split()[0] for line in built.say("-M", "help").splitlines()[1:]}
+    if profile == "backend":
+        assert machines == {"none", "xenpv"} | ({"xenpvh"} if built.version >= Version("10") else set())
+        assert not {"pci-device", "isa-cirrus-vga", "VGA", "i440FX"} & known
+        assert not list((tmp_path / "dist").rglob("*.bin"))
+    else:
+        assert {"xenfv", "pc"} <= machines
+        assert "AC97" in listed
+        assert "usb-host" not in known
+    shown = json.loads(
+        xenqemu("profile", "show", profile, "--for", series, "--build", tmp_path / "dist", "--json").stdout
+    )
+    assert shown["cost"]["device_types"] == len(listed)
+    assert shown["cost"]["qom_types"] == len(known)
+    program = json.loads((tmp_path / "dist/manifest.json").read_text())["cost"]["program"]
+    assert program == {name: shown["cost"][name] for name in program}
+    assert {"hw/xen", "hw/block", "block", "qapi (generated)"} <= set(shown["cost"]["areas"])
+
+
 def test_profile_full_has_what_its_libraries_bring(xenqemu: Run, shared_state: StateDir, tmp_path: Path) -> None:
     newest = f"distro:{SERIES[-1]}"
     cache = {"CCACHE_DIR": str(shared_state.root / "ccache")}
     xenqemu("build", "--qemu", newest, "--profile", "full", "--cc", "ccache gcc", "--out", tmp_path / "dist", env=cache)
     full = Built(SERIES[-1], tmp_path / "dist")
     listed = set(re.findall(r'^name "([^"]+)"', full.say("-device", "help"), re.MULTILINE))
-    assert {"qxl-vga", "usb-redir", "rtl8139"} <= listed
+    assert {"qxl-vga", "usb-redir", "rtl8139"} <= listed <= set(load_profile("full").types_for(full.version))
     assert any(name.startswith("libspice-server") for name in inspect_elf(full.binary).needed)
 
 

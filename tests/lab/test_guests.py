@@ -43,6 +43,17 @@ def test_what_xl_can_ask_for_works_or_is_a_known_gap(xenqemu: Run, device_model:
     assert ElementTree.parse(junit).getroot().get("failures") == "0"
 
 
+def test_what_has_no_machine_is_served_by_profile_backend(xenqemu: Run, tmp_path: Path) -> None:
+    thorough = bool(os.environ.get("XENQEMU_TEST_ALL_CASES"))
+    found = [find_case(name) for name in ("pv-qdisk", "pv-consoles", "pvh-qdisk", "pv-screen", "pvh-machine")]
+    names = [case.name for case in found if thorough or not case.slow]
+    xenqemu("build", "--profile", "backend", "--out", tmp_path / "dist")
+    done = xenqemu("lab", "cases", *names, "--dm", tmp_path / "dist/bin/qemu-system-xen", "--json")
+    guests = json.loads(done.stdout)["guests"]
+    assert [guest["name"] for guest in guests] == names
+    assert all(guest["booted"] for guest in guests)
+
+
 def test_what_shall_not_boot_says_why(xenqemu: Run, device_model: Path) -> None:
     # The others of this group are seen in test_boot.py.
     names = ["no-boot-signature", "linux-panic"]

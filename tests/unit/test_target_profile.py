@@ -22,8 +22,8 @@ def write(folder: Path, text: str, name: str = "mine.toml") -> str:
     return str(path)
 
 
-def test_own_profiles_without_the_base() -> None:
-    assert list_profiles() == ("full", "hvm")
+def test_own_profiles_without_what_they_build_on() -> None:
+    assert list_profiles() == ("backend", "full", "hvm", "stubdom")
 
 
 def test_hvm_extends_base() -> None:
@@ -81,6 +81,42 @@ def test_own_file_extends_ours(tmp_path: Path) -> None:
     assert len(profile.devices) == len(load_profile("hvm").devices) + 1
 
 
+def test_a_profile_takes_back_what_its_base_left_out(tmp_path: Path) -> None:
+    assert "qemu-xhci" in load_profile("hvm").left_out_for(V102)
+    path = write(
+        tmp_path,
+        HEAD + 'extends = "hvm"\n[[device]]\ntypes = ["qemu-xhci"]\nxl = "mine"\nversions = ">=10"\n'
+        '[[left-out]]\ntypes = ["adlib", "gus", "xen-unknown"]\nbecause = "a test"\n',
+    )
+    mine = load_profile(path)
+    assert "qemu-xhci" not in mine.left_out_for(V102)
+    assert "qemu-xhci" in mine.left_out_for(V72)
+    # what a device of the base names stays; a type that there is not does no harm
+    assert "adlib" not in mine.left_out_for(V102)
+    assert mine.left_out_for(V102)["xen-unknown"] == "a test"
+
+
+@pytest.mark.parametrize("version", [V72, V100, V102], ids=str)
+def test_what_is_for_guests_without_a_machine_has_none(version: Version) -> None:
+    backend = load_profile("backend")
+    symbols = {symbol for device in backend.devices_for(version) for symbol in device.kconfig}
+    assert symbols == {"USB"}
+    assert {"xen-disk", "xen-backend"} <= set(backend.types_for(version))
+    assert backend.features_for(version)["xen-pci-passthrough"] is State.DISABLE
+    assert backend.features_for(version)["virtfs"] is State.OPTIONAL
+
+
+@pytest.mark.parametrize("version", [V72, V100, V102], ids=str)
+def test_a_stub_domain_has_the_devices_of_hvm_and_none_of_dom0s_work(version: Version) -> None:
+    hvm, stubdom = load_profile("hvm"), load_profile("stubdom")
+    assert set(hvm.types_for(version)) - set(stubdom.types_for(version)) == {"usb-host"}
+    assert hvm.left_out_for(version) == stubdom.left_out_for(version)
+    features = stubdom.features_for(version)
+    assert {features[name] for name in ("qcow1", "qed", "gcrypt", "linux-aio", "virtfs", "libusb")} == {State.DISABLE}
+    assert features["xen-pci-passthrough"] is State.ENABLE
+    assert State.OPTIONAL not in features.values()
+
+
 def test_own_file_extends_a_file_beside_it(tmp_path: Path) -> None:
     write(tmp_path, HEAD.replace("mine", "other") + '[configure]\noptions = ["--enable-lto"]\n', "other.toml")
     profile = load_profile(write(tmp_path, HEAD + 'extends = "other.toml"\n'))
@@ -98,7 +134,7 @@ def test_unknown_profile_names_the_closest() -> None:
 def test_base_cannot_be_built() -> None:
     with pytest.raises(UsageError, match="only a base") as caught:
         load_profile("base")
-    assert "full, hvm" in caught.value.hint
+    assert "backend, full, hvm, stubdom" in caught.value.hint
     assert load_profile("base", allow_abstract=True).abstract
 
 
@@ -135,6 +171,12 @@ def test_extending_oneself(tmp_path: Path) -> None:
         (HEAD + '[[device]]\nxl = "x"\n', "needs 'kconfig' or 'types'"),
         (HEAD + '[[device]]\ntypes = ["VGA"]\n', "'xl' must be a text"),
         (HEAD + '[[device]]\ntypes = "VGA"\nxl = "x"\n', "must be a list of texts"),
+        (HEAD + '[[device]]\ntypes = ["a\\"b"]\nxl = "x"\n', "is no name for 'types'"),
+        (HEAD + "left-out = 1\n", "left-out: must be a list of tables"),
+        (HEAD + '[[left-out]]\ntypes = ["VGA"]\n', "left-out 1: 'because' must be a text"),
+        (HEAD + '[[left-out]]\ntypes = ["a b"]\nbecause = "x"\n', "is no name for 'types'"),
+        (HEAD + '[[left-out]]\nbecause = "x"\n', "left-out 1: needs 'types'"),
+        (HEAD + '[[left-out]]\ntypes = ["VGA"]\nxl = "x"\n', "unknown key 'xl'"),
         (HEAD + '[[device]]\nkconfig = ["CONFIG-VGA"]\nxl = "x"\n', "is no name for 'kconfig'"),
     ],
 )

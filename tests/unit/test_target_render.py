@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -10,7 +11,7 @@ from packaging.version import Version
 from xenqemu.errors import UsageError
 from xenqemu.target.flags import configure_arguments
 from xenqemu.target.kconfig import check_symbols, read_kconfig
-from xenqemu.target.profile import Profile, load_profile
+from xenqemu.target.profile import Profile, list_profiles, load_profile
 from xenqemu.target.render import expected_devices, render_target
 
 V72, V100, V102 = Version("7.2.0"), Version("10.0.13"), Version("10.2.2")
@@ -46,6 +47,28 @@ def test_option_roms_are_named_as_xen_load_linux_wants_them(hvm: Profile) -> Non
     assert "{{" not in text
 
 
+def test_a_target_without_a_pc_has_no_option_roms() -> None:
+    text = {file.path: file.content.decode() for file in render_target(load_profile("backend"), V102)}
+    assert "linuxboot" not in text["pc-bios/xen-dm/meson.build"]
+    assert "alias_target('xen-dm', emulators['qemu-system-xen'], xen_dm_roms)" in text["pc-bios/xen-dm/meson.build"]
+
+
+@pytest.mark.parametrize("version", VERSIONS, ids=str)
+@pytest.mark.parametrize("name", list_profiles())
+def test_the_left_out_types_are_a_list_in_c(name: str, version: Version, tmp_path: Path) -> None:
+    profile = load_profile(name)
+    header = next(file for file in render_target(profile, version) if file.path.endswith("xen-dm-types.h"))
+    (tmp_path / "types.h").write_bytes(header.content)
+    source = (
+        '#include <stdio.h>\n#include <stddef.h>\n#include "types.h"\n'
+        "int main(void) { for (int i = 0; types_left_out[i]; i++) puts(types_left_out[i]); return 0; }"
+    )
+    program = tmp_path / "program"
+    subprocess.run(["gcc", "-I", tmp_path, "-x", "c", "-", "-o", program], input=source.encode(), check=True)
+    said = subprocess.run([program], capture_output=True, text=True, check=True).stdout
+    assert said.splitlines() == list(profile.left_out_for(version))
+
+
 def test_rendering_is_repeatable(hvm: Profile) -> None:
     assert render_target(hvm, V102) == render_target(load_profile("hvm"), V102)
 
@@ -54,7 +77,7 @@ def test_profiles_differ_in_their_devices_only(hvm: Profile) -> None:
     ours = {file.path: file.content for file in render_target(hvm, V102)}
     full = {file.path: file.content for file in render_target(load_profile("full"), V102)}
     different = {path for path in ours if ours[path] != full[path]}
-    assert different == {"configs/devices/xen-dm-softmmu/default.mak"}
+    assert different == {"configs/devices/xen-dm-softmmu/default.mak", "include/hw/xen/xen-dm-types.h"}
     assert b"CONFIG_VIRTIO_SERIAL=y" in full["configs/devices/xen-dm-softmmu/default.mak"]
 
 
@@ -66,7 +89,7 @@ def test_symbols_that_a_release_does_not_have_are_left_out(hvm: Profile) -> None
 
 
 @pytest.mark.parametrize("version", VERSIONS, ids=str)
-@pytest.mark.parametrize("name", ["hvm", "full"])
+@pytest.mark.parametrize("name", list_profiles())
 def test_configure_arguments(name: str, version: Version) -> None:
     arguments = configure_arguments(load_profile(name), version)
     assert arguments[0] == "--target-list=xen-dm-softmmu"
@@ -74,7 +97,7 @@ def test_configure_arguments(name: str, version: Version) -> None:
     assert all(argument.startswith("-") for argument in arguments)
     assert not [argument for argument in arguments if "/" in argument or "optional" in argument]
     assert {"--disable-tcg", "--disable-kvm", "--enable-vnc", "--enable-xen"} <= set(arguments)
-    for library in ("gcrypt", "nettle", "libusb", "virtfs"):
+    for library in ("gcrypt", "nettle", "libusb", "virtfs") if name != "stubdom" else ():
         assert not [argument for argument in arguments if argument.endswith(f"able-{library}")]
 
 

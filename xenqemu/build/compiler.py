@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Mapping
 
 from xenqemu.build.environment import build_environment, flag_words
-from xenqemu.build.model import BuildOptions, Compiler, Flags
+from xenqemu.build.model import BuildOptions, ChosenFlags, Compiler, Flags
 from xenqemu.build.recipe import ProbedFlags, load_recipe
 from xenqemu.errors import MissingError, UsageError
 from xenqemu.proc import run
@@ -90,6 +90,11 @@ def _linker_choice(options: BuildOptions) -> tuple[str, ...]:
 def _digest(compiler: Compiler, entries: tuple[ProbedFlags, ...]) -> str:
     known = [dict(compiler.tools), list(compiler.flags), [[e.feature, e.compile, e.link, e.configure] for e in entries]]
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+
+
+def choose_flags(compiler: Compiler, options: BuildOptions, state: StateDir) -> ChosenFlags:
+    """Return the flags of the recipe that `compiler` takes; raises as `hardening_flags` does."""
+    return ChosenFlags(hardening_flags(compiler, options, state), size_flags(compiler, options, state))
 
 
 def hardening_flags(compiler: Compiler, options: BuildOptions, state: StateDir) -> Flags:

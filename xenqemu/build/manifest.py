@@ -11,7 +11,7 @@ from typing import Any
 
 import xenqemu
 from xenqemu.build.key import key_document
-from xenqemu.build.model import Artifact, BuildInput, BuildOptions, Compiler, Flags
+from xenqemu.build.model import Artifact, BuildInput, BuildOptions, ChosenFlags, Compiler
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -44,15 +44,16 @@ def make_manifest(
     inputs: BuildInput,
     options: BuildOptions,
     compiler: Compiler,
-    hardening: Flags,
-    size: Flags,
+    flags: ChosenFlags,
     tree: Path,
+    build: Path,
 ) -> dict[str, Any]:
-    """Return the manifest of the build that left its files in `tree`.
+    """Return the manifest of the build in the folder `build` that left its files in `tree`.
 
     It holds no time, host or user name and no path of this machine, except where the user's own words have one
     (`origin`, flags).
     """
+    from xenqemu.build.cost import measure_areas, measure_program
     from xenqemu.build.hardening import inspect_elf
 
     layout = options.layout
@@ -86,11 +87,12 @@ def make_manifest(
         "tools": {**document["tools"], "meson": document["meson"]},
         "libraries": document["libraries"],
         "hardening": {
-            "features": list(hardening.features),
-            "flags": [*hardening.configure, *hardening.compile, *hardening.link],
+            "features": list(flags.hardening.features),
+            "flags": list(flags.hardening.words),
             "program": inspect_elf(tree / layout.program).as_dict(),
         },
-        "size": {"features": list(size.features), "flags": [*size.configure, *size.compile, *size.link]},
+        "size": {"features": list(flags.size.features), "flags": list(flags.size.words)},
+        "cost": {"program": measure_program(tree / layout.program).as_dict(), "areas": measure_areas(build)},
         "outputs": list_outputs(tree),
     }
 

@@ -174,6 +174,11 @@ class Flags:
     configure: tuple[str, ...]
     features: tuple[str, ...]
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """All of them, whoever they are for."""
+        return (*self.configure, *self.compile, *self.link)
+
     def __add__(self, other: Flags) -> Flags:
         """Return both, those of `other` after these."""
         return Flags(
@@ -182,6 +187,19 @@ class Flags:
             self.configure + other.configure,
             self.features + other.features,
         )
+
+
+@dataclass(frozen=True)
+class ChosenFlags:
+    """The flags of a build, by what they are for."""
+
+    hardening: Flags
+    size: Flags
+
+    @property
+    def together(self) -> Flags:
+        """All of them, as they are given to configure."""
+        return self.hardening + self.size
 
 
 @dataclass(frozen=True)

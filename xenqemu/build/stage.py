@@ -14,13 +14,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from xenqemu.build.compile import NINJA_STATUS, NinjaOutput
-from xenqemu.build.compiler import hardening_flags, identify_compiler, size_flags
+from xenqemu.build.compiler import choose_flags, identify_compiler
 from xenqemu.build.configure import configure_argv, configure_error, console_script, no_space, source_folder
 from xenqemu.build.environment import build_environment
 from xenqemu.build.install import stage_tree
 from xenqemu.build.key import artifact_key
 from xenqemu.build.manifest import MANIFEST, dump_manifest, load_manifest, make_manifest, with_origin
-from xenqemu.build.model import Artifact, BuildInput, BuildOptions, Compiler, Flags
+from xenqemu.build.model import Artifact, BuildInput, BuildOptions, ChosenFlags, Compiler
 from xenqemu.build.precompile import precompile_header, precompiles
 from xenqemu.build.recipe import load_recipe
 from xenqemu.errors import BuildError, is_disk_full
@@ -66,7 +66,7 @@ def configure_command(inputs: BuildInput, options: BuildOptions, key: str, state
     Raises `MissingError` without a compiler, `UsageError` for what configure cannot take.
     """
     compiler = identify_compiler(options)
-    flags = hardening_flags(compiler, options, state) + size_flags(compiler, options, state)
+    flags = choose_flags(compiler, options, state).together
     return configure_argv(inputs, options, compiler, flags, state.builds / key / "build")
 
 
@@ -125,10 +125,9 @@ class _Run:
         if not (self.inputs.tree / "configure").is_file():
             raise BuildError(f"there is no QEMU work tree at {self.inputs.tree}", "run the build again")
         self._wait_for_orphans()
-        hardening = hardening_flags(self.compiler, self.options, self.state)
-        size = size_flags(self.compiler, self.options, self.state)
+        flags = choose_flags(self.compiler, self.options, self.state)
         environment = self._environment()
-        command = configure_argv(self.inputs, self.options, self.compiler, hardening + size, self.build)
+        command = configure_argv(self.inputs, self.options, self.compiler, flags.together, self.build)
         if self._configured() == list(command):
             self.ui.note("going on with the compile that was interrupted")
         else:
@@ -137,7 +136,7 @@ class _Run:
         with self._timed("compile"):
             self._compile(environment)
         with self.ui.step("install"):
-            artifact = self._publish(hardening, size)
+            artifact = self._publish(flags)
         if not self.options.keep_build:
             shutil.rmtree(self.work, ignore_errors=True)
         return artifact
@@ -252,7 +251,7 @@ class _Run:
                     raise no_space(self.build)
                 raise output.error(self.log, source_folder(self.build))
 
-    def _publish(self, hardening: Flags, size: Flags) -> Artifact:
+    def _publish(self, flags: ChosenFlags) -> Artifact:
         destination = self.state.artifacts / self.key
         with self.state.scratch("artifact") as folder:
             result = folder / "result"
@@ -260,7 +259,7 @@ class _Run:
             tree.mkdir(parents=True)
             with self._timed("install"):
                 stage_tree(self.inputs, self.options, self.build, tree)
-                manifest = make_manifest(self.key, self.inputs, self.options, self.compiler, hardening, size, tree)
+                manifest = make_manifest(self.key, self.inputs, self.options, self.compiler, flags, tree, self.build)
             (result / MANIFEST).write_bytes(dump_manifest(manifest))
             shutil.copyfile(self.log, result / "build.log")
             (result / "timings.json").write_text(json.dumps(self.timings, indent=1) + "\n", encoding="utf-8")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
-from xenqemu.cli.common import json_option, print_json, print_table
+from xenqemu.cli.common import json_option, print_json, print_table, session
 
 
 @click.group("profile")
@@ -27,21 +29,40 @@ def list_(as_json: bool) -> None:
 
 @command.command("show")
 @click.argument("name")
+@click.option("--for", "version", metavar="VERSION", help="The QEMU to show it for.  [the newest supported one]")
+@click.option(
+    "--build",
+    type=click.Path(exists=True, path_type=Path),
+    metavar="DIR",
+    help="Show what this build of it costs: a folder with a manifest.json.  [the one used last]",
+)
 @json_option
-def show(name: str, as_json: bool) -> None:
-    """Show the devices of profile NAME and what in xl.cfg asks for each."""
-    from xenqemu.target.profile import load_profile
+def show(name: str, version: str | None, build: Path | None, as_json: bool) -> None:
+    """Show what profile NAME contains and what it costs.
 
-    devices = load_profile(name).devices
+    That is its devices with what in xl.cfg asks for each, the types that are left out, the features and options of
+    configure, and, of a build that there is, sizes, libraries and types.
+    """
+    from xenqemu.profile_pipeline import contents_of, cost_of
+    from xenqemu.target.profile import load_profile
+    from xenqemu.versions import parse_version
+
+    context = session(create=False)
+    profile = load_profile(name)
+    asked = parse_version(version) if version else None
+    cost = cost_of(profile, asked, build, context.state)
+    contents = contents_of(profile, asked or (cost.version if cost else None))
     if as_json:
-        print_json(
-            {"devices": [{"types": device.types, "kconfig": device.kconfig, "xl": device.xl} for device in devices]}
-        )
+        print_json({**contents.as_dict(), "cost": cost and cost.as_dict()})
+        return
+    print_table(("device types", "Kconfig", "asked for by"), contents.device_rows())
+    print_table(("left out", "because"), contents.left_out_rows())
+    print_table(("configure", f"for QEMU {contents.version}"), contents.configure_rows())
+    if cost is None:
+        context.ui.note(f"no build of it is there to measure: `xenqemu build --profile {name}` makes one")
     else:
-        print_table(
-            ("device types", "Kconfig", "asked for by"),
-            [(" ".join(device.types), " ".join(device.kconfig), device.xl) for device in devices],
-        )
+        print_table(("cost", str(cost.binary)), cost.rows())
+        print_table(("area", "bytes of code and data"), tuple(cost.areas.items()))
 
 
 @command.command("diff")

@@ -20,11 +20,15 @@ from xenqemu.versions import release_of
 
 TARGET = "xen-dm-softmmu"
 
-_PROFILE_KEYS = ("name", "description", "extends", "abstract", "configure", "device")
+_PROFILE_KEYS = ("name", "description", "extends", "abstract", "configure", "device", "left-out")
 _CONFIGURE_KEYS = ("options", "enable", "disable", "optional")
 _DEVICE_KEYS = ("kconfig", "types", "xl", "feature", "versions")
+_LEFT_OUT_KEYS = ("types", "because")
 _FEATURE = re.compile(r"[a-z0-9][a-z0-9-]*")
 _SYMBOL = re.compile(r"[A-Z0-9][A-Z0-9_]*")
+_NAME_HINTS = {"kconfig": "Kconfig symbols go without CONFIG_", "types": "Write it as `-device help` does"}
+# What QEMU itself allows (type_name_is_valid() in qom/object.c); it gets into C.
+_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 class State(Enum):
@@ -67,6 +71,14 @@ class Device:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """QOM types that come along in the files of devices, which a build is not to have, and the reason."""
+
+    types: tuple[str, ...]
+    because: str
+
+
+@dataclass(frozen=True)
 class Profile:
     """A profile with all that it extends, in the order of definition, the base first: a later word counts."""
 
@@ -75,6 +87,7 @@ class Profile:
     options: tuple[Option, ...]
     features: tuple[Feature, ...]
     devices: tuple[Device, ...]
+    left_out: tuple[LeftOut, ...] = ()
     abstract: bool = False
 
     def options_for(self, version: Version) -> tuple[str, ...]:
@@ -89,6 +102,23 @@ class Profile:
     def devices_for(self, version: Version) -> tuple[Device, ...]:
         """Return the devices that a QEMU of `version` has."""
         return tuple(device for device in self.devices if applies(device.versions, version))
+
+    def types_for(self, version: Version) -> dict[str, str]:
+        """Return the device types for a QEMU of `version`, in order, and what asks for each; two reasons are one."""
+        found: dict[str, str] = {}
+        for device in self.devices_for(version):
+            for name in device.types:
+                found[name] = f"{found[name]}; {device.xl}" if name in found else device.xl
+        return found
+
+    def left_out_for(self, version: Version) -> dict[str, str]:
+        """Return the types that a build from a QEMU of `version` is not to have, sorted, and why.
+
+        A type that a device of the profile names is not left out: so a profile can take back what its base left out.
+        """
+        named = self.types_for(version)
+        reasons = {name: entry.because for entry in self.left_out for name in entry.types if name not in named}
+        return dict(sorted(reasons.items()))
 
 
 def applies(versions: SpecifierSet, version: Version) -> bool:
@@ -167,6 +197,7 @@ def _load(path: Path, seen: tuple[Path, ...]) -> Profile:
             options=tuple(reader.options(data)),
             features=tuple(reader.features(data)),
             devices=tuple(reader.devices(data)),
+            left_out=tuple(reader.left_out(data)),
             abstract=reader.flag(data, "abstract", "the profile"),
         ),
     )
@@ -182,6 +213,7 @@ def _merge(base: Profile | None, profile: Profile) -> Profile:
         options=base.options + profile.options,
         features=base.features + profile.features,
         devices=base.devices + profile.devices,
+        left_out=base.left_out + profile.left_out,
         abstract=profile.abstract,
     )
 
@@ -226,13 +258,13 @@ class _Reader:
             raise self.fail(where, "must be a list of tables")
         return value
 
-    def names(self, table: Mapping[str, Any], key: str, where: str, pattern: re.Pattern[str] | None) -> tuple[str, ...]:
+    def names(self, table: Mapping[str, Any], key: str, where: str, pattern: re.Pattern[str]) -> tuple[str, ...]:
         value = table.get(key, [])
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise self.fail(where, f"'{key}' must be a list of texts")
         for item in value:
-            if pattern is not None and not pattern.fullmatch(item):
-                raise self.fail(where, f"'{item}' is no name for '{key}'", "Kconfig symbols go without CONFIG_")
+            if not pattern.fullmatch(item):
+                raise self.fail(where, f"'{item}' is no name for '{key}'", _NAME_HINTS[key])
         return tuple(value)
 
     def _entries(self, data: Mapping[str, Any], key: str) -> list[tuple[str, SpecifierSet]]:
@@ -277,7 +309,7 @@ class _Reader:
             self.keys(table, _DEVICE_KEYS, where)
             device = Device(
                 kconfig=self.names(table, "kconfig", where, _SYMBOL),
-                types=self.names(table, "types", where, None),
+                types=self.names(table, "types", where, _TYPE),
                 xl=self.text(table, "xl", where),
                 feature=self.text(table, "feature", where, "") or None,
                 versions=self.versions(table, where),
@@ -285,3 +317,12 @@ class _Reader:
             if not device.kconfig and not device.types:
                 raise self.fail(where, "needs 'kconfig' or 'types'")
             yield device
+
+    def left_out(self, data: Mapping[str, Any]) -> Iterable[LeftOut]:
+        for number, table in enumerate(self.tables(data.get("left-out", []), "left-out"), 1):
+            where = f"left-out {number}"
+            self.keys(table, _LEFT_OUT_KEYS, where)
+            entry = LeftOut(self.names(table, "types", where, _TYPE), self.text(table, "because", where))
+            if not entry.types:
+                raise self.fail(where, "needs 'types'")
+            yield entry

@@ -44,6 +44,8 @@ def render_target(profile: Profile, version: Version) -> tuple[RenderedFile, ...
         "profile": profile,
         "version": version,
         "devices": profile.devices_for(version),
+        "symbols": {symbol for device in profile.devices_for(version) for symbol in device.kconfig},
+        "left_out": profile.left_out_for(version),
     }
     files = []
     for entry in _entries(folder):

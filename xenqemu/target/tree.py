@@ -79,6 +79,7 @@ def profile_digest(profile: Profile, version: Version) -> str:
         profile.options_for(version),
         sorted((name, state.value) for name, state in profile.features_for(version).items()),
         [[device.kconfig, device.types, device.xl] for device in profile.devices_for(version)],
+        sorted(profile.left_out_for(version)),
     ]
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
