@@ -48,7 +48,8 @@ class Case:
     that is to boot says what `expect` (a regular expression) matches within `timeout` seconds, and then its `steps`
     hold; for one that is not to boot `fails` matches the reason, and is not empty. `xen` and `qemu` are the oldest that
     can do it (None: all that are supported), `gaps` where it is known to fail. `before` is what dom0 has to run
-    in front of it. A `slow` one, or one whose devices others have too, is not for every day. `guest` tells `build_case` what its files hold.
+    in front of it. A `slow` one, or one whose devices others have too, is not for every day. `guest` tells `build_case`
+    what its files hold.
     """
 
     name: str
