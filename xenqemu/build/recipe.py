@@ -76,6 +76,40 @@ class Environment:
 
 
 @dataclass(frozen=True)
+class RemoteScheme:
+    """A kind of remote storage: the pattern of what a launcher that has it says, the variables that make it use it."""
+
+    feature: str
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Remote:
+    """What a launcher has of remote storage: how it is asked, from which version on, and the kinds by URL scheme."""
+
+    about: tuple[str, ...]
+    since: Version
+    schemes: Mapping[str, RemoteScheme]
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """A program that may stand before a compiler without a say in what it makes; see recipe.toml."""
+
+    name: str
+    package: str
+    cache: bool
+    engine: bool
+    precompiled: bool
+    prefix: str
+    log: str
+    lost: str
+    local: Mapping[str, str]
+    environment: Mapping[str, str]
+    remote: Remote | None
+
+
+@dataclass(frozen=True)
 class Recipe:
     """The whole of `recipe.toml`."""
 
@@ -88,7 +122,7 @@ class Recipe:
     tools: tuple[ToolArguments, ...]
     data: tuple[DataFolder, ...]
     environment: Environment
-    launchers: frozenset[str]
+    launchers: Mapping[str, Launcher]
     hardening: tuple[HardeningFlag, ...]
     libraries: tuple[Library, ...]
     programs: Mapping[str, str]
@@ -112,6 +146,28 @@ def _words(table: Mapping[str, Any], key: str) -> tuple[str, ...]:
 
 def _version(table: Mapping[str, Any], key: str) -> Version | None:
     return Version(table[key]) if key in table else None
+
+
+def _launcher(name: str, table: Mapping[str, Any]) -> Launcher:
+    remote = table.get("remote")
+    return Launcher(
+        name=name,
+        package=table["package"],
+        cache=table.get("cache", False),
+        engine=table.get("engine", False),
+        precompiled=table.get("precompiled", False),
+        prefix=table.get("prefix", ""),
+        log=table.get("log", ""),
+        lost=table.get("lost", ""),
+        local=table.get("local", {}),
+        environment=table.get("environment", {}),
+        remote=remote
+        and Remote(
+            _words(remote, "about"),
+            Version(remote["since"]),
+            {scheme: RemoteScheme(**entry) for scheme, entry in remote["schemes"].items()},
+        ),
+    )
 
 
 @cache
@@ -144,7 +200,7 @@ def load_recipe() -> Recipe:
             _words(environment, "honoured"),
             {str(name): str(value) for name, value in environment["fixed"].items()},
         ),
-        launchers=frozenset(_words(table, "launchers")),
+        launchers={name: _launcher(name, entry) for name, entry in table["launchers"].items()},
         hardening=tuple(
             HardeningFlag(entry["feature"], _words(entry, "compile"), _words(entry, "link"), _words(entry, "configure"))
             for entry in table["hardening"]
