@@ -83,7 +83,7 @@ def environment() -> dict[str, str]:
     """Return the environment of a measured build: this process's, with compiler caches off and ninja in PATH."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("XENQEMU_", "MAKE", "MFLAGS"))}
-    return kept | {"PATH": path, "CCACHE_DISABLE": "1"}
+    return kept | {"PATH": path, "CCACHE_DISABLE": "1", "XENQEMU_LAUNCHER": "none"}
 
 
 def _ninja() -> Path:

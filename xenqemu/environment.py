@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 # Tools do not run, or run slower, without these.
-_INHERITED = frozenset({"PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH"})
-_PREFIXES = ("CCACHE_", "DISTCC_")
+_INHERITED = frozenset({"PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "ICECC"})
+_PREFIXES = ("CCACHE_", "SCCACHE_", "DISTCC_", "ICECC_")
 
 
 def inherited(environ: Mapping[str, str]) -> dict[str, str]:

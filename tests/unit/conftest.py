@@ -20,11 +20,12 @@ MESON = "project('qemu', ['c'])\n"
 
 @pytest.fixture
 def nobodys_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No settings but the state directory, and an empty folder to work in."""
+    """No settings but the state directory and the launcher, and an empty folder to work in."""
     for name in [name for name in os.environ if name.startswith("XENQEMU_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("XENQEMU_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("XENQEMU_LAUNCHER", "none")  # whatever is installed, and the cache in HOME stays as it is
     monkeypatch.chdir(tmp_path)
 
 

@@ -99,6 +99,7 @@ def test_measured_environment_has_no_compiler_cache(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("MAKEFLAGS", "-j4")
     environment = guide.environment()
     assert environment["CCACHE_DISABLE"] == "1"
+    assert environment["XENQEMU_LAUNCHER"] == "none"
     assert not {"XENQEMU_STATE_DIR", "MAKEFLAGS"} & environment.keys()
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from xenqemu.build.launcher import launcher_environment
 from xenqemu.build.model import Compiler
-from xenqemu.build.precompile import precompile_header, precompiles
+from xenqemu.build.precompile import PRECOMPILED_FLAGS, lead_to_header, precompile_header, precompiles
 
-FLAGS = ("gcc", "-O2", "-Winvalid-pch", "-iquote", ".", "-iquote", "../src/include")
+FLAGS = ("gcc", "-O2", "-Winvalid-pch", *PRECOMPILED_FLAGS, "-iquote", ".", "-iquote", "../src/include")
 
 
 @pytest.fixture
@@ -73,6 +75,56 @@ def test_its_compilers_hold_the_lock_of_the_build(build: Path, tmp_path: Path) -
     assert seen.read_text().splitlines() == ["held"] * 2
 
 
+def cached(build: Path, number: int, cache: Path, *flags: str) -> tuple[bytes, bool]:
+    """Compile a file behind ccache, as a build does; return the object and whether it came out of the cache."""
+    entry = json.loads((build / "compile_commands.json").read_text())[number]
+    words = [*shlex.split(entry["command"]), f"-ffile-prefix-map={build}=/usr/src/qemu/build", *flags]
+    work, statistics = build.parent, build / "statistics"
+    statistics.unlink(missing_ok=True)
+    environment = {"PATH": os.environ["PATH"], "CCACHE_DIR": str(cache), "CCACHE_STATSLOG": str(statistics)}
+    environment |= launcher_environment(Compiler(("ccache", "gcc"), {}), work, environment)
+    subprocess.run(["ccache", *words], cwd=build, env=environment, check=True)
+    said = statistics.read_text().split()
+    assert ("direct_cache_hit" in said) != ("cache_miss" in said)
+    return (build / f"f{number}.o").read_bytes(), "direct_cache_hit" in said
+
+
+def test_a_compiler_cache_knows_what_a_precompiled_header_was_made_of(build: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+
+    def compile_all(*flags: str) -> list[tuple[bytes, bool]]:
+        assert precompile_header(tmp_path / "src", build, os.environ, tmp_path / "log") == 2
+        return [cached(build, number, cache, *flags) for number in (1, 13)]
+
+    plain = [compile_one(build, number)[0] for number in (1, 13)]
+    assert compile_all() == [(content, False) for content in plain]
+    assert compile_all() == [(content, True) for content in plain]
+    header = tmp_path / "src/include/qemu/osdep.h"
+    first = header.read_text()
+    header.write_text(first.replace("extern int here;", "extern int here;\n#undef BUFSIZ\n#define BUFSIZ 17"))
+    changed = compile_all()
+    assert [hit for _, hit in changed] == [False, False]
+    assert all(content != before for (content, _), before in zip(changed, plain, strict=True))
+    header.write_text(first)
+    assert compile_all() == [(content, True) for content in plain]
+    assert [hit for _, hit in compile_all("-DOTHER")] == [False, False]
+
+
+def test_a_compiler_cache_serves_another_folder_and_who_has_no_precompiled_header(build: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    assert precompile_header(tmp_path / "src", build, os.environ, tmp_path / "log") == 2
+    made = [cached(build, number, cache) for number in (1, 13)]
+    elsewhere = tmp_path / "elsewhere/deeper"
+    for name in ("src", "build"):
+        shutil.copytree(tmp_path / name, elsewhere / name)
+    # The objects and the header go; a machine that hands compiles to others has never made the latter.
+    assert lead_to_header(elsewhere / "src", elsewhere / "build")
+    assert not (elsewhere / "build/qemu/osdep.h.gch").exists()
+    assert [cached(elsewhere / "build", number, cache) for number in (1, 13)] == [
+        (content, True) for content, _ in made
+    ]
+
+
 def test_a_tree_without_the_header_is_left_alone(build: Path, tmp_path: Path) -> None:
     assert precompile_header(tmp_path, build, os.environ, tmp_path / "log") == 0
     assert not (build / "qemu").exists()
@@ -84,11 +136,15 @@ def test_a_tree_without_the_header_is_left_alone(build: Path, tmp_path: Path) ->
         ("x86_64-linux-gnu-gcc-12", ("cc",), True),
         ("clang-14", ("cc",), False),
         ("ccache", ("cc",), False),
-        ("gcc", ("ccache", "cc"), False),
+        ("gcc", ("ccache", "cc"), True),
+        ("gcc", ("/opt/ccache", "distcc", "cc"), True),
+        ("gcc", ("sccache", "cc"), False),
+        ("clang-14", ("ccache", "cc"), False),
+        ("gcc", ("ccache", "cc", "-m32"), False),
         ("gcc", ("no-such-compiler",), False),
     ],
 )
-def test_only_a_plain_gcc_precompiles(
+def test_only_a_plain_gcc_precompiles_behind_what_can_do_with_it(
     name: str, argv: tuple[str, ...], expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / name).write_text("#!/bin/sh\n")

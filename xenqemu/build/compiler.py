@@ -8,7 +8,9 @@ import shlex
 import shutil
 from collections.abc import Mapping
 
+from xenqemu.build.distribute import check_hosts
 from xenqemu.build.environment import build_environment, flag_words
+from xenqemu.build.launcher import launched
 from xenqemu.build.model import BuildOptions, ChosenFlags, Compiler, Flags
 from xenqemu.build.recipe import ProbedFlags, load_recipe
 from xenqemu.errors import MissingError, UsageError
@@ -33,7 +35,7 @@ int main(int argc, char **argv)
 """
 
 
-def _command(options: BuildOptions) -> tuple[str, ...]:
+def _named(options: BuildOptions) -> tuple[str, ...]:
     chosen = options.cc or options.environment.get("CC")
     if chosen:
         try:
@@ -47,6 +49,11 @@ def _command(options: BuildOptions) -> tuple[str, ...]:
         if shutil.which(name):
             return (name,)
     raise MissingError("there is no C compiler: none of " + ", ".join(_DEFAULTS) + " is installed", _INSTALL)
+
+
+def _command(options: BuildOptions) -> tuple[str, ...]:
+    check_hosts(options.offload)
+    return launched(_named(options), options.offload, build_environment(options.environment).get("PATH"))
 
 
 def _say(argv: tuple[str, ...], env: Mapping[str, str]) -> str:
@@ -64,20 +71,22 @@ def identify_compiler(options: BuildOptions) -> Compiler:
     """Return the compiler that a build with `options` uses, and the versions of the tools that it drives.
 
     What decides the bytes is the compiler proper, its target, the assembler and linker that it calls, and `strip`;
-    a launcher before it (`ccache`) does not show. Raises `MissingError` when one does not run.
+    a launcher before it (`ccache`) does not show. Raises `MissingError` when one does not run, `UsageError` for
+    launchers that contradict each other.
     """
     argv = _command(options)
+    command = Compiler(argv, {}).command
     env = build_environment(options.environment)
     for word in Compiler(argv, {}).programs:
         if shutil.which(word, path=env.get("PATH")) is None:
             raise MissingError(f"the compiler '{shlex.join(argv)}' is not installed: no program '{word}'", _INSTALL)
     tools = {
-        "compiler": _say((*argv, "--version"), env),
-        "target": _say((*argv, "-dumpmachine"), env),
-        "linker": _say((*argv, *_linker_choice(options), "-Wl,--version"), env),
+        "compiler": _say((*command, "--version"), env),
+        "target": _say((*command, "-dumpmachine"), env),
+        "linker": _say((*command, *_linker_choice(options), "-Wl,--version"), env),
         "strip": _say(("strip", "--version"), env),
     }
-    assembler = _say((*argv, "-print-prog-name=as"), env)
+    assembler = _say((*command, "-print-prog-name=as"), env)
     if shutil.which(assembler, path=env.get("PATH")):
         tools["assembler"] = _say((assembler, "--version"), env)
     return Compiler(argv, tools)
@@ -167,7 +176,7 @@ def _try(
     """
     with state.scratch("probe") as folder:
         (folder / "probe.c").write_bytes(_PROBE)
-        argv = (*compiler.argv, "-Werror", "-O2", *flags, "-o", "probe", "probe.c")
+        argv = (*compiler.command, "-Werror", "-O2", *flags, "-o", "probe", "probe.c")
         completed = run(argv, cwd=folder, env=env, check=False)
         if completed.ok and runs:
             completed = run((folder / "probe",), cwd=folder, env=env, check=False)
@@ -179,7 +188,7 @@ def _require_working(compiler: Compiler, env: Mapping[str, str], state: StateDir
     if problem is not None:
         if "No space left on device" in problem:
             raise MissingError("no space is left on the device of the state directory", "free some, or use another")
-        command = shlex.join(compiler.argv)
+        command = shlex.join(compiler.command)
         raise MissingError(f"the compiler '{command}' cannot build a program: {problem.splitlines()[0]}", _INSTALL)
 
 

@@ -117,8 +117,24 @@ class Layout:
 
 
 @dataclass(frozen=True)
+class Offload:
+    """Who takes compiles off this machine's compiler; none of it changes the result.
+
+    `launcher` is a cache of recipe.toml's launchers, `auto` (ccache where it is installed) or `none`, and None what the
+    compiler command says; `remote_cache` the URL of its storage, which may have a password in it. `engine` hands
+    compiles to other machines: `hosts` as the user wrote them (distcc's hosts, icecream's scheduler), or those that
+    the engine's own settings name.
+    """
+
+    launcher: str | None = None
+    remote_cache: str | None = field(default=None, repr=False)
+    engine: str | None = None
+    hosts: str | None = None
+
+
+@dataclass(frozen=True)
 class BuildOptions:
-    """How to build. `jobs` and `keep_build` do not change the result, everything else does.
+    """How to build. `jobs`, `keep_build` and `offload` do not change the result, everything else does.
 
     `cc` is the compiler as words (`ccache gcc`; None: `CC` of the environment, or the system's). `environment` are
     the variables that are honoured (see `xenqemu.build.environment.honoured`; default: those of this process); every
@@ -130,6 +146,7 @@ class BuildOptions:
     cc: str | None = None
     keep_build: bool = False
     layout: Layout = field(default_factory=Layout)
+    offload: Offload = field(default_factory=Offload)
     environment: Mapping[str, str] = field(default_factory=lambda: honoured(os.environ))
 
 
@@ -148,6 +165,11 @@ class Compiler:
         names = load_recipe().launchers
         known = (number for number, word in enumerate(self.argv[:-1]) if PurePosixPath(word).name not in names)
         return next(known, len(self.argv) - 1)
+
+    @property
+    def launchers(self) -> tuple[str, ...]:
+        """The names of the launchers before the compiler, as recipe.toml has them."""
+        return tuple(PurePosixPath(word).name for word in self.argv[: self._launchers])
 
     @property
     def programs(self) -> tuple[str, ...]:

@@ -20,8 +20,10 @@ from xenqemu.build.model import Compiler
 from xenqemu.build.recipe import load_recipe
 from xenqemu.proc import stream
 
-# QEMU compiles with -Winvalid-pch (meson's default), which would report each header that gcc tries in vain.
-PRECOMPILED_FLAGS = ("-Wno-invalid-pch",)
+# QEMU compiles with -Winvalid-pch (meson's default), which would report each header that gcc tries in vain. A list of
+# what a compile has read (-MD) has the headers behind a precompiled one only with -fpch-deps, and where the precompiled
+# one was made with -MD itself; ninja and ccache's depend mode go by that list.
+PRECOMPILED_FLAGS = ("-Wno-invalid-pch", "-fpch-deps")
 # Flags that a handful of files has are not worth a header of their own.
 _WORTH_IT = 10
 _WITH_VALUE = ("-o", "-MF", "-MQ", "-MT")
@@ -29,12 +31,31 @@ _LEFT_OUT = ("-c", "-MD", "-MMD")
 
 
 def precompiles(compiler: Compiler) -> bool:
-    """Whether headers are precompiled with `compiler`: a plain gcc.
+    """Whether headers are precompiled with `compiler`: a plain gcc, behind launchers that can do with it.
 
-    clang looks for a precompiled header only where it is told to, and ccache does not cache a compile that uses one.
+    clang looks for a precompiled header only where it is told to.
     """
-    program = shutil.which(compiler.argv[0])
-    return len(compiler.argv) == 1 and program is not None and "gcc" in Path(program).resolve().name
+    program = shutil.which(compiler.command[0])
+    known = (load_recipe().launchers[name] for name in compiler.launchers)
+    fits = all(launcher.precompiled or launcher.engine for launcher in known)
+    return fits and len(compiler.command) == 1 and program is not None and "gcc" in Path(program).resolve().name
+
+
+def lead_to_header(source: Path, build: Path) -> bool:
+    """Write the file beside which gcc finds a precompiled header; return whether `source` has such a header.
+
+    A compile that uses none goes through that file too, so that a cache knows it wherever it was compiled.
+    """
+    name = load_recipe().precompiled
+    header = source / "include" / name
+    if not header.is_file():
+        return False
+    place = build / name
+    shutil.rmtree(build / f"{name}.gch", ignore_errors=True)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    # gcc falls back on it, for the files that include the header for a second time.
+    place.write_text(f'#include "{os.path.relpath(header, place.parent)}"\n', encoding="utf-8")
+    return True
 
 
 def precompile_header(
@@ -50,19 +71,16 @@ def precompile_header(
     a compiler which outlives a killed run is waited for. A header that does not compile says so in `log` and is left
     out, and the files that it was for are compiled as ever; so is everything when the tree has no such header.
     """
-    name = load_recipe().precompiled
-    header = source / "include" / name
-    if not header.is_file():
+    if not lead_to_header(source, build):
         return 0
+    name = load_recipe().precompiled
     folder = build / f"{name}.gch"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    # gcc falls back on the file beside the folder, for the files that include the header for a second time.
-    (build / name).write_text(f'#include "{os.path.relpath(header, (build / name).parent)}"\n', encoding="utf-8")
+    folder.mkdir()
     made = 0
     for flags in _sets_of_flags(build):
         target = folder / f"{made}.gch"
-        argv = guarded(*flags, "-x", "c-header", "-c", f"./{name}", "-o", str(target))
+        dependencies = ("-MD", "-MF", os.devnull)  # for -fpch-deps; the list itself is of no use
+        argv = guarded(*flags, "-x", "c-header", *dependencies, "-c", f"./{name}", "-o", str(target))
         made += stream(argv, lambda line: None, cwd=build, env=environment, log=log) == 0
     return made
 

@@ -81,6 +81,40 @@ class Environment:
 
 
 @dataclass(frozen=True)
+class RemoteScheme:
+    """A kind of remote storage: the pattern of what a launcher that has it says, the variables that make it use it."""
+
+    feature: str
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Remote:
+    """What a launcher has of remote storage: how it is asked, from which version on, and the kinds by URL scheme."""
+
+    about: tuple[str, ...]
+    since: Version
+    schemes: Mapping[str, RemoteScheme]
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """A program that may stand before a compiler without a say in what it makes; see recipe.toml."""
+
+    name: str
+    package: str
+    cache: bool
+    engine: bool
+    precompiled: bool
+    prefix: str
+    log: str
+    lost: str
+    local: Mapping[str, str]
+    environment: Mapping[str, str]
+    remote: Remote | None
+
+
+@dataclass(frozen=True)
 class Recipe:
     """The whole of `recipe.toml`."""
 
@@ -93,7 +127,7 @@ class Recipe:
     tools: tuple[ToolArguments, ...]
     data: tuple[DataFolder, ...]
     environment: Environment
-    launchers: frozenset[str]
+    launchers: Mapping[str, Launcher]
     hardening: tuple[ProbedFlags, ...]
     size: tuple[ProbedFlags, ...]
     libraries: tuple[Library, ...]
@@ -134,6 +168,28 @@ def _probed(entries: Sequence[Mapping[str, Any]]) -> tuple[ProbedFlags, ...]:
     )
 
 
+def _launcher(name: str, table: Mapping[str, Any]) -> Launcher:
+    remote = table.get("remote")
+    return Launcher(
+        name=name,
+        package=table["package"],
+        cache=table.get("cache", False),
+        engine=table.get("engine", False),
+        precompiled=table.get("precompiled", False),
+        prefix=table.get("prefix", ""),
+        log=table.get("log", ""),
+        lost=table.get("lost", ""),
+        local=table.get("local", {}),
+        environment=table.get("environment", {}),
+        remote=remote
+        and Remote(
+            _words(remote, "about"),
+            Version(remote["since"]),
+            {scheme: RemoteScheme(**entry) for scheme, entry in remote["schemes"].items()},
+        ),
+    )
+
+
 @cache
 def load_recipe() -> Recipe:
     """Read the recipe that is part of the package."""
@@ -164,7 +220,7 @@ def load_recipe() -> Recipe:
             _words(environment, "honoured"),
             {str(name): str(value) for name, value in environment["fixed"].items()},
         ),
-        launchers=frozenset(_words(table, "launchers")),
+        launchers={name: _launcher(name, entry) for name, entry in table["launchers"].items()},
         hardening=_probed(table["hardening"]),
         size=_probed(table["size"]),
         libraries=tuple(

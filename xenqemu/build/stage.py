@@ -9,20 +9,23 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from xenqemu.build.compile import NINJA_STATUS, NinjaOutput
 from xenqemu.build.compiler import choose_flags, identify_compiler
 from xenqemu.build.configure import configure_argv, configure_error, console_script, no_space, source_folder
+from xenqemu.build.distribute import LostHosts, distribute, local_environment
 from xenqemu.build.environment import build_environment
 from xenqemu.build.install import stage_tree
 from xenqemu.build.key import artifact_key
+from xenqemu.build.launcher import Statistics, engines, launcher_environment, server
 from xenqemu.build.manifest import MANIFEST, dump_manifest, load_manifest, make_manifest, with_origin
 from xenqemu.build.model import Artifact, BuildInput, BuildOptions, ChosenFlags, Compiler
-from xenqemu.build.precompile import precompile_header, precompiles
+from xenqemu.build.precompile import lead_to_header, precompile_header, precompiles
 from xenqemu.build.recipe import load_recipe
+from xenqemu.build.remote import remote_environment
 from xenqemu.errors import BuildError, is_disk_full
 from xenqemu.proc import CommandFailedError, run, stream
 from xenqemu.state import StateDir, publish, write_atomic
@@ -128,13 +131,14 @@ class _Run:
         flags = choose_flags(self.compiler, self.options, self.state)
         environment = self._environment()
         command = configure_argv(self.inputs, self.options, self.compiler, flags.together, self.build)
-        if self._configured() == list(command):
-            self.ui.note("going on with the compile that was interrupted")
-        else:
-            with self.ui.step("configure"), self._timed("configure"):
-                self._configure(command, environment)
-        with self._timed("compile"):
-            self._compile(environment)
+        with server(self.compiler, environment) as environment:
+            if self._configured() == list(command):
+                self.ui.note("going on with the compile that was interrupted")
+            else:
+                with self.ui.step("configure"), self._timed("configure"):
+                    self._configure(command, {**environment, **local_environment(self.options.offload)})
+            with self._timed("compile"):
+                self._compile(environment)
         with self.ui.step("install"):
             artifact = self._publish(flags)
         if not self.options.keep_build:
@@ -161,10 +165,8 @@ class _Run:
         # QEMU 7.2's configure wants a Python for its own scripts, and takes --python for a reason to refuse --meson.
         environment["PYTHON"] = sys.executable
         environment["NINJA_STATUS"] = NINJA_STATUS
-        # No path of the build directory gets into an object (`prefix_maps`), so ccache need not tell them apart.
-        environment.setdefault("CCACHE_BASEDIR", str(self.work))
-        environment.setdefault("CCACHE_NOHASHDIR", "1")
-        return environment
+        environment |= launcher_environment(self.compiler, self.work, environment)
+        return environment | remote_environment(self.compiler, self.options.offload, environment, self.ui)
 
     def _guarded(self, *argv: str) -> tuple[str, ...]:
         """Return `argv` as a command whose whole family of processes holds the lock of the build directory.
@@ -204,7 +206,7 @@ class _Run:
             return None
         return stamp.get("command") if isinstance(stamp, dict) and (self.build / "build.ninja").is_file() else None
 
-    def _configure(self, command: tuple[str, ...], environment: dict[str, str]) -> None:
+    def _configure(self, command: tuple[str, ...], environment: Mapping[str, str]) -> None:
         (self.work / STAMP).unlink(missing_ok=True)
         shutil.rmtree(self.build, ignore_errors=True)
         self._link_source()
@@ -230,26 +232,39 @@ class _Run:
             shutil.rmtree(source, ignore_errors=True)
             shutil.copytree(self.inputs.tree, source, symlinks=True)
 
-    def _precompile(self, environment: dict[str, str]) -> None:
+    def _precompile(self, environment: Mapping[str, str]) -> None:
         recipe = load_recipe()
         argv = self._guarded(str(console_script("ninja")), "-C", str(self.build), *recipe.precompiled_needs)
         if stream(argv, lambda line: None, cwd=self.build, env=environment, log=self.log) == 0:
             precompile_header(source_folder(self.build), self.build, environment, self.log, self._guarded)
 
-    def _compile(self, environment: dict[str, str]) -> None:
-        if precompiles(self.compiler):
+    def _compile(self, environment: Mapping[str, str]) -> None:
+        work = distribute(self.compiler, self.options.offload, self.work, environment, self.state, self.ui)
+        if precompiles(self.compiler) and (work.engine or not set(engines()).isdisjoint(self.compiler.launchers)):
+            # The engines preprocess without a precompiled header.
+            lead_to_header(source_folder(self.build), self.build)
+        elif precompiles(self.compiler):
             with self.ui.step("precompile the common header"):
                 self._precompile(environment)
         argv = [str(console_script("ninja")), "-C", str(self.build), load_recipe().ninja_target]
-        if self.options.jobs is not None:
-            argv.append(f"-j{self.options.jobs}")
+        jobs = self.options.jobs or work.jobs
+        if jobs is not None:
+            argv.append(f"-j{jobs}")
+        lost, statistics = LostHosts(work, self.ui), Statistics(self.compiler, environment)
         with self.ui.progress("compile") as progress:
             output = NinjaOutput(progress)
-            code = stream(self._guarded(*argv), output.feed, cwd=self.build, env=environment, log=self.log)
+
+            def on_line(line: str) -> None:
+                output.feed(line)
+                lost.look()
+
+            code = stream(self._guarded(*argv), on_line, cwd=self.build, env=work.environment, log=self.log)
+            lost.look()
             if code != 0:
                 if any("No space left on device" in line for line in (*output.message, output.last)):
                     raise no_space(self.build)
                 raise output.error(self.log, source_folder(self.build))
+        statistics.tell(self.ui)
 
     def _publish(self, flags: ChosenFlags) -> Artifact:
         destination = self.state.artifacts / self.key

@@ -8,10 +8,13 @@ from typing import Any
 import click
 
 from xenqemu.cli.common import (
+    OFFLOAD,
     SETTING_HELP,
     cc_option,
     jobs_option,
     json_option,
+    offload,
+    offload_options,
     parse_qemu,
     print_facts,
     print_json,
@@ -31,6 +34,7 @@ _SWITCHES = ("dirty", "debug_info", "build_xen_libs")
 @click.option("--out", metavar="DIR", help=f"{SETTING_HELP['out']} [./dist]")
 @jobs_option
 @cc_option
+@offload_options
 @click.option("--debug-info", is_flag=True, default=None, help=SETTING_HELP["debug-info"])
 @click.option("--prefix", metavar="DIR", help="Install like a part of Xen below this prefix, instead of --out.")
 @click.option("--libexec-bin", metavar="DIR", help="Where the binary goes then. [PREFIX/lib/xen/bin]")
@@ -47,7 +51,7 @@ def command(as_json: bool, dry_run: bool, **options: Any) -> None:
     from xenqemu.build.model import BuildOptions, Layout
     from xenqemu.pipeline import BuildRequest, Destination, carry_out, deliver, describe_plan, plan_build
 
-    chosen = {name.replace("_", "-"): options[name] for name in (*_TEXT, *_SWITCHES, "jobs")}
+    chosen = {name.replace("_", "-"): options[name] for name in (*_TEXT, *_SWITCHES, *OFFLOAD, "jobs")}
     context = session(chosen)
     settings = context.settings
     layout = Layout.for_xen(options["prefix"], options["libexec_bin"], options["share_dir"], options["destdir"])
@@ -62,6 +66,7 @@ def command(as_json: bool, dry_run: bool, **options: Any) -> None:
             debug_info=settings.flag("debug-info"),
             cc=settings.optional_text("cc"),
             layout=layout or Layout(),
+            offload=offload(settings),
         ),
         build_xen_libs=settings.flag("build-xen-libs"),
     )

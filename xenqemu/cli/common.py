@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -18,6 +18,9 @@ from xenqemu.source.model import QemuSource
 from xenqemu.state import StateDir
 from xenqemu.text import decodable
 from xenqemu.ui import PlainUi, QuietUi, Ui
+
+if TYPE_CHECKING:
+    from xenqemu.build.model import Offload
 
 F = TypeVar("F", bound=Callable[..., Any])
 SETTING_HELP = {setting.name: setting.help for setting in SETTINGS}
@@ -127,6 +130,29 @@ device_model_option = click.option(
 )
 jobs_option = click.option("-j", "--jobs", metavar="N", type=click.IntRange(min=1), help=SETTING_HELP["jobs"])
 cc_option = click.option("--cc", metavar="COMMAND", help=SETTING_HELP["cc"])
+OFFLOAD = ("launcher", "remote_cache", "distribute", "hosts")
+
+
+def offload_options(function: F) -> F:
+    """Give a command the options that say who takes compiles off this machine's compiler."""
+    for name, metavar in zip(reversed(OFFLOAD), ("LIST", "ENGINE", "URL", "NAME"), strict=True):
+        setting = name.replace("_", "-")
+        function = click.option(f"--{setting}", metavar=metavar, help=SETTING_HELP[setting])(function)
+    return function
+
+
+def offload(settings: Settings) -> Offload:
+    """Return what the settings of `offload_options` say."""
+    from xenqemu.build.model import Offload
+
+    return Offload(
+        launcher=settings.text("launcher"),
+        remote_cache=settings.optional_text("remote-cache"),
+        engine=settings.optional_text("distribute"),
+        hosts=settings.optional_text("hosts"),
+    )
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 
 

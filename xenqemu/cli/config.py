@@ -16,8 +16,18 @@ def command() -> None:
 @json_option
 def show(as_json: bool) -> None:
     """Show every setting, its value and where the value comes from."""
+    from xenqemu.build.remote import public_url
+
     resolved = session(create=False).settings
-    rows = [(name, entry.value, entry.origin, entry.setting.help) for name, entry in resolved.values.items()]
+    rows = [
+        (
+            name,
+            public_url(str(entry.value)) if entry.setting.is_secret and entry.value else entry.value,
+            entry.origin,
+            entry.setting.help,
+        )
+        for name, entry in resolved.values.items()
+    ]
     if as_json:
         print_json({name: {"value": value, "from": origin} for name, value, origin, _ in rows})
     else:

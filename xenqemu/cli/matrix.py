@@ -7,7 +7,18 @@ from typing import Any
 
 import click
 
-from xenqemu.cli.common import SETTING_HELP, cc_option, jobs_option, json_option, print_json, print_table, session
+from xenqemu.cli.common import (
+    OFFLOAD,
+    SETTING_HELP,
+    cc_option,
+    jobs_option,
+    json_option,
+    offload,
+    offload_options,
+    print_json,
+    print_table,
+    session,
+)
 
 
 class _Words(click.ParamType[tuple[str, ...]]):
@@ -39,6 +50,7 @@ Examples:
 @click.option("--out", metavar="DIR", type=click.Path(path_type=Path), default="dist", show_default=True)
 @jobs_option
 @cc_option
+@offload_options
 @json_option
 def command(as_json: bool, shard: str, boot: tuple[str, ...], **options: Any) -> int:
     """Build every combination of the QEMUs, Xens and profiles, and print one table.
@@ -51,14 +63,14 @@ def command(as_json: bool, shard: str, boot: tuple[str, ...], **options: Any) ->
     from xenqemu.matrix_pipeline import MatrixRequest, parse_shard, run_matrix, table
     from xenqemu.series.catalogue import load_series
 
-    chosen = {name: options[name] for name in ("jobs", "cc")}
+    chosen = {name.replace("_", "-"): options[name] for name in (*OFFLOAD, "jobs", "cc")}
     context = session(chosen)
     settings = context.settings
     request = MatrixRequest(
         qemus=options["qemus"] or tuple(map(str, load_series().supported)),
         xens=options["xens"],
         profiles=options["profiles"],
-        options=BuildOptions(jobs=settings.number("jobs"), cc=settings.optional_text("cc")),
+        options=BuildOptions(jobs=settings.number("jobs"), cc=settings.optional_text("cc"), offload=offload(settings)),
         out=options["out"].expanduser(),
         boot=tuple(find_cases(boot)),
         shard=parse_shard(shard),

@@ -23,7 +23,8 @@ Value = str | int | bool | None
 class Setting:
     """One thing to set: its name in files and as an option, its type, its default, what it is for.
 
-    `is_path` values in a file are relative to that file's folder; `minimum` is the least number.
+    `is_path` values in a file are relative to that file's folder; `minimum` is the least number; what `is_secret` may
+    have a password in it.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Setting:
     help: str
     is_path: bool = False
     minimum: int | None = None
+    is_secret: bool = False
 
     @property
     def variable(self) -> str:
@@ -47,6 +49,14 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("jobs", int, None, "compile jobs at once (default: one a processor)", minimum=1),
     Setting("state-dir", str, None, "where xenqemu keeps sources, trees and artifacts", is_path=True),
     Setting("cc", str, None, "the C compiler, with leading words such as ccache (default: cc)"),
+    Setting(
+        "launcher", str, "auto", "the compiler cache: ccache, sccache, none, or auto: ccache where it is installed"
+    ),
+    Setting("remote-cache", str, None, "the cache's server: redis://HOST[:PORT], http://HOST/PATH", is_secret=True),
+    Setting(
+        "distribute", str, None, "what hands compiles to other machines: distcc (the default with hosts), icecc, none"
+    ),
+    Setting("hosts", str, None, "the machines that compile: HOST[:PORT][/JOBS],...; with icecc its scheduler"),
     Setting("debug-info", bool, False, "keep debug information, in a file beside the binary"),
     Setting("dirty", bool, False, "take uncommitted changes of a checkout along"),
     Setting("build-xen-libs", bool, False, "build the libraries of a Xen source tree first"),
