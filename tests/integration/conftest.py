@@ -43,7 +43,8 @@ def xenqemu(xenqemu_command: Path, shared_state: StateDir, tmp_path_factory: pyt
     """Run the real command on the shared state directory: `xenqemu("build", "--dry-run", exit_code=0)`.
 
     The function returns the completed process, after checking its exit code (`exit_code=None`: any). The
-    user's own settings are kept out: HOME's configuration, the XENQEMU_* variables, the current folder.
+    user's own settings are kept out: HOME's configuration, the XENQEMU_* variables, the current folder; and the
+    compiler cache is one in the shared state directory.
     """
     elsewhere = tmp_path_factory.mktemp("cwd")
 
@@ -57,6 +58,7 @@ def xenqemu(xenqemu_command: Path, shared_state: StateDir, tmp_path_factory: pyt
     ) -> subprocess.CompletedProcess[str]:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("XENQEMU_")}
         environment |= {"XENQEMU_STATE_DIR": str(state or shared_state.root), "XDG_CONFIG_HOME": str(elsewhere)}
+        environment |= {"CCACHE_DIR": str(shared_state.root / "ccache")}
         done = subprocess.run(
             [xenqemu_command, *words],
             cwd=cwd or elsewhere,

@@ -82,7 +82,9 @@ def test_a_host_without_a_number_has_distccs_own() -> None:
     assert parse_hosts(" red, green/2 ") == (Host("red", 4), Host("green", 2))
 
 
-@pytest.mark.parametrize("text", ["", ",", "red,", "red/0", "red/x", "@red", "red,red/2", "red:x", "-red green"])
+@pytest.mark.parametrize(
+    "text", ["", ",", "red,", "red/0", "red/00", "red/x", "@red", "red,red/2", "red:x", "-red green"]
+)
 def test_what_is_no_list_of_hosts(text: str) -> None:
     with pytest.raises(UsageError, match=r"is none|is named twice") as caught:
         parse_hosts(text)

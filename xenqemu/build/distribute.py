@@ -60,7 +60,7 @@ def parse_hosts(text: str) -> tuple[Host, ...]:
     hosts = []
     for word in re.split(r"[,\s]+", text.strip()):
         match = _HOST.fullmatch(word)
-        if not match or match["slots"] == "0":
+        if not match or int(match["slots"] or _DISTCC_SLOTS) == 0:
             raise UsageError(
                 f"'{word}' in the hosts '{text}' is none",
                 "name them as HOST[:PORT][/JOBS],...; for more, set DISTCC_HOSTS and take --distribute distcc",

@@ -38,7 +38,7 @@ class RemoteCache:
 def public_url(text: str) -> str:
     """Return what of a remote cache's URL may be shown: no user, no password, none of ccache's `|attribute=value`."""
     scheme, found, rest = re.split(r"[|\s?#]", text, maxsplit=1)[0].partition("://")
-    if not found:
+    if not found or not re.fullmatch(r"[a-z+]{1,12}", scheme):
         return "(no URL)"  # whatever it is, it may be the password
     authority, slash, path = rest.partition("/")
     return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
