@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -28,15 +29,16 @@ PORT = 3632
 def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Machine]]:
     """Three machines: two with a distccd that compiles as this one does, one with another compiler."""
     folder = tmp_path_factory.mktemp("hosts")
-    folder.chmod(0o755)
-    other = folder / "bin"
-    other.mkdir()
+    # The daemon's user has to get there, and pytest's own folders are for one user only.
+    other = Path(tempfile.mkdtemp(prefix="xq-compiler-"))
+    other.chmod(0o755)
     # distcc asks for the compiler by its full name.
     target = subprocess.run(["gcc", "-dumpmachine"], capture_output=True, text=True, check=True).stdout.strip()
     for name in ("gcc", f"{target}-gcc"):
         (other / name).write_text(f'#!/bin/sh\nexec {shutil.which("gcc")} "$@" -fno-ident\n')
         (other / name).chmod(0o755)
     with network(3) as (here, machines), ExitStack() as stack:
+        stack.callback(shutil.rmtree, other)
         for number, host in enumerate(machines):
             path = f"{other}:{os.environ['PATH']}" if number == 2 else os.environ["PATH"]
             argv = ["distccd", "--daemon", "--no-detach", "--log-stderr", "--log-level", "info", "--user", "nobody"]
@@ -82,21 +84,19 @@ def test_a_host_that_dies_on_the_way_and_one_with_another_compiler(
     environment = {name: value for name, value in os.environ.items() if not name.startswith("XENQEMU_")}
     environment |= {"CCACHE_DIR": str(cache), "DISTCC_DIR": str(tmp_path)}
     environment |= {"XDG_CONFIG_HOME": str(tmp_path)}
-    said = []
+    done = compiled(logs, dying)
     with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            said.append(line)
-            if "(50 %)" in line:
-                dying.kill()
-    text = "".join(said)
+        # Its first compile is the look at what it makes; a few more, and it is in the middle of its work.
+        wait_until(lambda: compiled(logs, dying) > done + 5 or process.poll() is not None, "a compile on another host")
+        dying.kill()
+        text = process.communicate()[1]
     assert process.returncode == 0, text
     assert f"the host {other.address} has another compiler" in text
     assert f"compiling on {first.address}, {dying.address}, 4 at once" in text
-    assert text.count(f"the host {dying.address} fails; what it was to compile is compiled here") == 1
+    assert text.count(f"the host {dying.address} fails; what it was to compile is compiled on another, or here") == 1
     assert f"the host {first.address} fails" not in text
     assert compiled(logs, first) > 20
-    assert compiled(logs, dying) > 1
+    assert compiled(logs, dying) > done + 5
     hits, total, _ = told(text)
     assert hits < 0.95 * total
     for name in ("bin/qemu-system-xen", "manifest.json"):

@@ -228,14 +228,49 @@ def test_a_lost_host_is_told_once_by_its_name(tmp_path: Path) -> None:
         lost.look()
         told = output.getvalue().splitlines()
         assert told == [
-            "warning: the host red:3633 fails; what it was to compile is compiled here",
-            "warning: the host [fd00::1]:3632 fails; what it was to compile is compiled here",
+            "warning: the host red:3633 fails; what it was to compile is compiled on another, or here",
+            "warning: the host [fd00::1]:3632 fails; what it was to compile is compiled on another, or here",
         ]
         file.write("tribute z.c to green/2, running locally instead\n")
     lost.look()
     assert "the host green fails" in output.getvalue()
     lost.look()
     assert len(output.getvalue().splitlines()) == 3
+
+
+def test_a_host_that_is_not_reached_any_more_is_told_by_the_name_that_the_user_gave(tmp_path: Path) -> None:
+    output = io.StringIO()
+    log = tmp_path / "log"
+    names = {"192.0.2.1:3632": "red", "fd00::1:3633": "[fd00::1]:3633"}
+    lost = LostHosts(Distribution({"DISTCC_LOG": str(log)}, 1, "distcc", names), PlainUi(output))
+    log.write_text(
+        "distcc[1] ERROR: nonblocking connect to 192.0.2.1:3632 failed: Connection refused\n"
+        "distcc[2] Warning: failed to distribute x.c to red/2, running locally instead\n"
+        "distcc[3] ERROR: timeout while connecting to [fd00::1]:3633\n"
+        "distcc[4] ERROR: failed to connect to 192.0.2.9:3632: No route to host\n"
+        "distcc[5] (dcc_build_somewhere) Warning: failed to distribute, running locally instead\n"
+    )
+    lost.look()
+    told = [line.partition(";")[0] for line in output.getvalue().splitlines()]
+    assert told == [
+        "warning: the host red fails",
+        "warning: the host [fd00::1]:3633 fails",
+        "warning: the host 192.0.2.9:3632 fails",
+    ]
+
+
+def test_the_addresses_of_the_hosts_that_serve_have_names(tried: Try, monkeypatch: pytest.MonkeyPatch) -> None:
+    def getaddrinfo(name: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        if name == "good":
+            raise socket.gaierror
+        return [
+            (socket.AF_INET6, None, None, "", ("fd00::1", port, 0, 0)),
+            (socket.AF_INET, None, None, "", (name, port)),
+        ]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    work, _ = tried(hosts="good/3,dead,fine:3633/2")
+    assert work.names == {"fd00::1:3633": "fine:3633", "fine:3633": "fine:3633"}
 
 
 def test_a_lost_host_of_icecreams_and_no_engine_at_all(tmp_path: Path) -> None:
@@ -267,6 +302,9 @@ def test_a_build_on_hosts_of_which_one_is_lost_has_the_same_bytes(
     made = build(fake_input(other), options, other, PlainUi(output))
     assert made.key == plain.key
     assert made.binary.read_bytes() == plain.binary.read_bytes()
-    assert output.getvalue().count("the host dying:3633 fails; what it was to compile is compiled here") == 1
+    assert (
+        output.getvalue().count("the host dying:3633 fails; what it was to compile is compiled on another, or here")
+        == 1
+    )
     seen = (tmp_path / "seen").read_text().splitlines()
     assert sum(line.endswith("good/3 dying:3633/4") for line in seen) >= 3  # the three compiles

@@ -49,6 +49,9 @@ def test_what_is_no_server(url: str) -> None:
 
 
 def test_the_parts_of_a_url() -> None:
+    for text in ("redis://:pw@host|shards=a,b", "redis://pw@host|shards=a,b"):
+        remote = parse_remote(text)
+        assert (remote.url, remote.user, remote.password) == ("redis://pw@host|shards=a,b", "", "pw")
     remote = parse_remote("redis://me:p%40ss@[::1]/2")
     assert (remote.host, remote.port, remote.user, remote.password) == ("::1", 6379, "me", "p@ss")
     assert remote.server == "redis://[::1]/2"

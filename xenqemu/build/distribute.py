@@ -11,7 +11,8 @@ import re
 import socket
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from xenqemu.build.launcher import engine_of
@@ -24,6 +25,7 @@ from xenqemu.ui import Ui
 
 DISTCC, ICECC = "distcc", "icecc"
 _DISTCC_SLOTS = 4  # distcc's own number for a host without one
+_DISTCC_PORT = 3632
 _PROBE_SECONDS = "10"
 _PROBE = b"int probe(int number) { return 3 * number; }\n"
 _SCHEDULER_PORT = 8765
@@ -48,11 +50,16 @@ class Host:
 
 @dataclass(frozen=True)
 class Distribution:
-    """How the compile runs: its environment, the number of jobs (None: ninja's), and the engine where one is used."""
+    """How the compile runs: its environment, the number of jobs (None: ninja's), and the engine where one is used.
+
+    `names` has the name of a host by its numeric address and port (`192.0.2.1:3632`), which is all that distcc tells of
+    one that it does not reach.
+    """
 
     environment: Mapping[str, str]
     jobs: int | None = None
     engine: str | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
 def parse_hosts(text: str) -> tuple[Host, ...]:
@@ -108,7 +115,18 @@ def distribute(
         prefix = load_recipe().launchers[name].prefix
         if prefix:
             result[prefix] = engine
-    return Distribution(result, jobs, engine)
+    return Distribution(result, jobs, engine, _names(result.get("DISTCC_HOSTS", "")))
+
+
+def _names(hosts: str) -> Mapping[str, str]:
+    """Return the names of distcc's hosts by their numeric addresses, which dcc_connect_by_addr (clinet.c) logs."""
+    names = {}
+    for match in filter(None, map(_HOST.fullmatch, hosts.split())):
+        port = int(match["port"] or _DISTCC_PORT)
+        with suppress(OSError):  # then it is told by its address
+            found = socket.getaddrinfo(match["name"].strip("[]"), port, type=socket.SOCK_STREAM)
+            names.update({":".join(map(str, address[:2])): match[0].rpartition("/")[0] for *_, address in found})
+    return names
 
 
 def _processors() -> int:
@@ -220,6 +238,7 @@ class LostHosts:
     def __init__(self, distribution: Distribution, ui: Ui) -> None:
         self._ui = ui
         self._told: set[str] = set()
+        self._names = distribution.names
         self._file: Path | None = None
         if distribution.engine:
             launcher = load_recipe().launchers[distribution.engine]
@@ -244,8 +263,9 @@ class LostHosts:
         self._position += len(whole)
         for match in self._lost.finditer(whole.decode("utf-8", "replace")):
             found = match.groupdict()
-            host = found.get("host") or found.get("other") or ""
+            address = (found.get("address") or "").replace("[", "").replace("]", "")
+            host = found.get("host") or found.get("other") or self._names.get(address, address)
             if host not in self._told:
                 self._told.add(host)
                 who = f"the host {host} fails" if host else f"a host of icecream's fails ({found['reason']})"
-                self._ui.warn(f"{who}; what it was to compile is compiled here")
+                self._ui.warn(f"{who}; what it was to compile is compiled on another, or here")

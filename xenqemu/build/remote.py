@@ -24,7 +24,7 @@ _VERSION = re.compile(r"\d+(?:\.\d+)+")
 
 @dataclass(frozen=True)
 class RemoteCache:
-    """A server: the `url` as the user gave it, and its parts; `server` is the URL without user and password."""
+    """A server: the `url` as ccache takes it, and its parts; `server` is the URL without user and password."""
 
     url: str = field(repr=False)
     scheme: str
@@ -45,9 +45,11 @@ def public_url(text: str) -> str:
 
 
 def parse_remote(text: str) -> RemoteCache:
-    """Return the server that `text` names: `redis://[USER:PASSWORD@]HOST[:PORT]`, `http://...[/PATH]`.
+    """Return the server that `text` names: `redis://[[USER]:PASSWORD@]HOST[:PORT]`, `http://...[/PATH]`.
 
-    Behind a `|` may follow what ccache takes there. Raises `UsageError`, without what may be secret.
+    Behind a `|` may follow what ccache takes there. A password without a user is `:PASSWORD` in the registration
+    of the scheme, and without the colon by ccache, which sends none for the other (split_user_info in
+    RedisStorageBackend.cpp): both are taken. Raises `UsageError`, without what may be secret.
     """
     try:
         parts = urllib.parse.urlsplit(re.split(r"[|\s]", text, maxsplit=1)[0])
@@ -58,14 +60,17 @@ def parse_remote(text: str) -> RemoteCache:
         raise UsageError(
             f"{public_url(text)} is no server of a remote cache", "name one as redis://HOST:PORT or http://HOST/PATH"
         )
+    user, password = urllib.parse.unquote(parts.username or ""), urllib.parse.unquote(parts.password or "")
+    if parts.scheme == "redis" and parts.password is None:
+        user, password = "", user
     return RemoteCache(
-        url=text,
+        url=re.sub("^redis://:", "redis://", text),
         scheme=parts.scheme,
         host=host,
         port=port or _PORTS[parts.scheme],
         server=public_url(text),
-        user=urllib.parse.unquote(parts.username or ""),
-        password=urllib.parse.unquote(parts.password or ""),
+        user=user,
+        password=password,
     )
 
 
