@@ -83,11 +83,11 @@ lint: setup-test ## formatting, style, types, shell scripts
 	@$(python) -m mypy $(python_scripts)
 	@shellcheck $(shell_scripts)
 
-bench: setup-test ## measure against the manual build of upstream QEMU
-	@$(python) -m benchmarks $(BENCH_FLAGS)
+bench: setup-test ## measure against the guide's build and others, into docs/benchmarks.md
+	@$(xenqemu) bench --all --page docs/benchmarks.md $(BENCH_FLAGS)
 
 clean: ## remove ./dist and caches
-	@rm -rf dist .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis benchmarks/results
+	@rm -rf dist .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
 distclean: clean ## also remove .venv

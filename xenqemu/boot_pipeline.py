@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -17,11 +17,12 @@ from xenqemu.state import StateDir, why_not_writable
 from xenqemu.ui import Ui
 
 if TYPE_CHECKING:
-    from xenqemu.lab.cases import Case
+    from xenqemu.lab.cases import Case, Setting
     from xenqemu.lab.host import Host
     from xenqemu.lab.model import LabBase
     from xenqemu.lab.result import GuestResult
     from xenqemu.lab.run import Booted, Order
+    from xenqemu.lab.staging import StagedGuest
     from xenqemu.vm.xlcfg import XlConfig
 
 # A guest that boots under software emulation and writes a lot on its serial port takes minutes.
@@ -134,6 +135,34 @@ def boot_cases(cases: Sequence[Case], request: BootRequest, state: StateDir, ui:
             orders.append(replace(order, options=replace(order.options, further=built.for_steps), wish=wish))
         with run.carry_out(run.plan(orders), base, folder, ui, request.told) as booted:
             yield booted
+
+
+def stage_case(
+    name: str,
+    settings: Mapping[str, Setting],
+    device_model: Path,
+    xen: str | None,
+    folder: Path,
+    state: StateDir,
+    ui: Ui,
+) -> tuple[LabBase, StagedGuest]:
+    """Return the case `name`, with `settings` over its own, staged for a host of the base that is returned too.
+
+    Its files go into the existing `folder`; `xen` None is the one that the device model is linked against. Raises what
+    `boot_cases` raises before it starts a host.
+    """
+    from xenqemu.lab import run
+    from xenqemu.lab.base import prepare
+    from xenqemu.lab.case_files import build_case
+    from xenqemu.lab.cases import find_cases
+    from xenqemu.lab.device_model import inspect_device_model
+    from xenqemu.lab.staging import StageOptions, read_config, stage_guest
+
+    model = Path.cwd() / device_model
+    base = prepare(run.choose_xen(xen, [inspect_device_model(model)], ui), state, ui)
+    (case,) = find_cases((name,))
+    built = build_case(replace(case, settings={**case.settings, **settings}), lambda: base, folder)
+    return base, stage_guest(read_config(built.config), StageOptions(folder, model))
 
 
 def save_cases(cases: Sequence[Case], folder: Path, xen: str | None, state: StateDir, ui: Ui) -> tuple[Path, ...]:

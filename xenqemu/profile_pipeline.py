@@ -170,7 +170,7 @@ def _measure(binary: Path, manifest: Mapping[str, Any]) -> Cost:
     assert version is not None  # noqa: S101 - both callers have looked
     if not binary.is_file():
         raise UsageError(f"{binary} is gone", "build it again with `xenqemu build`")
-    device_types, qom_types = _count_types(binary)
+    device_types, qom_types = count_types(binary)
     cost = manifest.get("cost")
     areas = cost.get("areas") if isinstance(cost, dict) else None
     # a manifest has its keys in their order
@@ -187,13 +187,19 @@ def listed_types(binary: Path) -> tuple[str, ...] | None:
     return tuple(_LISTED.findall(done.stdout)) if done.ok else None
 
 
-def _count_types(binary: Path) -> tuple[int | None, int | None]:
+def count_types(binary: Path) -> tuple[int | None, int | None]:
+    """Return how many device types the program `binary` lists and how many QOM types it registers; None for unknown."""
     from xenqemu.contract.machine import Machine
 
     listed = listed_types(binary)
     if listed is None:
         return None, None
-    with tempfile.TemporaryDirectory() as scratch:
-        argv = ("-M", "none", "-nodefaults", "-no-user-config", "-display", "none")
-        types = Machine(binary, Path(scratch)).run(argv, [{"execute": "qom-list-types"}]).answer(0)
-    return len(listed), len(types) if isinstance(types, list) else None
+    argv = ("-M", "none", "-nodefaults", "-no-user-config", "-display", "none")
+    # A build without TCG and KVM that is not ours has no accelerator to begin with, where it does not name one.
+    for accelerator in ((), ("-accel", "qtest")):
+        with tempfile.TemporaryDirectory() as scratch:
+            started = Machine(binary, Path(scratch)).run((*argv, *accelerator), [{"execute": "qom-list-types"}])
+        types = started.answer(0)
+        if isinstance(types, list):
+            return len(listed), len(types)
+    return len(listed), None

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 from packaging.version import Version
 
-from benchmarks.guide import add_stand_ins
 from tests.integration.conftest import Run
 from tests.integration.qmp import ask
+from xenqemu.bench.configured import add_stand_ins
 from xenqemu.build.hardening import inspect_elf
 from xenqemu.series.catalogue import load_series
 from xenqemu.state import StateDir

@@ -26,6 +26,7 @@ _COMMANDS = {
     "contract": ("contract", "List what xl can ask a device model for, and check one against it."),
     "patches": ("patches", "List, check, export and maintain the patch series."),
     "xen": ("xen", "Look at a Xen that a device model can be built against."),
+    "bench": ("bench", "Measure builds and device models beside others: time, size, memory, instructions."),
     "profile": ("profile", "List and show device profiles."),
     "cache": ("cache", "List and prune what is kept in the state directory."),
     "doctor": ("doctor", "Check what this machine has and lacks for a build."),

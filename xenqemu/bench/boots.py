@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.ours import command
-from benchmarks.report import Row
+from xenqemu.bench.ours import command
+from xenqemu.bench.rows import Row
 
 _LIMIT = 45
 

@@ -7,8 +7,9 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.ours import command
-from benchmarks.report import Row
+from xenqemu.bench.ours import command
+from xenqemu.bench.rows import Row
+from xenqemu.errors import BuildError
 
 COUNT = 10_000
 _CONFIG = """# HVM guest number {number}
@@ -63,12 +64,12 @@ def ours(folder: Path, state: Path) -> float:
 
 
 def rows(work: Path, count: int = COUNT) -> tuple[Row, ...]:
-    """Measure below `work` and return the rows; raises `RuntimeError` when a config was not changed."""
+    """Measure below `work` and return the rows; raises `BuildError` when a config was not changed."""
     manual = by_hand(make(work / "configs-sed", count))
     folder = make(work / "configs-xenqemu", count)
     seconds = ours(folder, work / "configs-state")
     if not all("device_model_override" in path.read_text() for path in folder.iterdir()):
-        raise RuntimeError(f"`vm use` has left configs in {folder} as they were")
+        raise BuildError(f"`vm use` has left configs in {folder} as they were")
     return (
         Row(f"{count:,} VM configs, synced and kept", "s", seconds, limit=10),
         Row("the same beside `sed -i`", "s", seconds, manual),

@@ -1,0 +1,1 @@
+"""What a device model takes and costs, beside others, measured on one machine in one run."""
