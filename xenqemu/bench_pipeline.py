@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xenqemu.bench.ledger import Ledger, Values
-from xenqemu.bench.model import PARTS, Contender, Results
+from xenqemu.bench.model import PARTS, USUAL_PARTS, Contender, Results
 from xenqemu.errors import LabError, MissingError, XenqemuError
 from xenqemu.state import StateDir
 from xenqemu.ui import Ui
@@ -38,7 +38,7 @@ class BenchRequest:
     """
 
     contenders: tuple[Contender, ...]
-    parts: tuple[str, ...] = ("build", "size", "lab")
+    parts: tuple[str, ...] = USUAL_PARTS
     work: Path = Path("bench")
     repeat: int = 3
     jobs: int = 1

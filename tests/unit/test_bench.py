@@ -6,6 +6,7 @@ import bz2
 import json
 import re
 import sys
+import tempfile
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -118,11 +119,11 @@ def test_figures_of_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
 @settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_what_is_no_program_is_told(content: bytes) -> None:
-    path = Path("/dev/shm") / "xenqemu-test-bench-elf"
-    path.write_bytes(content)
-    with pytest.raises(BuildError):
-        binary.count_relocations(path)
-    path.unlink()
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        with pytest.raises(BuildError):
+            binary.count_relocations(Path(file.name))
 
 
 # ---- data ----

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 from xenqemu.build.cost import measure_program
-from xenqemu.errors import BuildError
+from xenqemu.build.elf import open_elf
 from xenqemu.proc import run
 from xenqemu.profile_pipeline import count_types
 from xenqemu.sysroot import sysroot_of
@@ -46,16 +45,9 @@ def count_relocations(program: Path) -> int:
 
     Raises `BuildError` for what is no ELF file.
     """
-    from elftools.common.exceptions import ELFError
-    from elftools.elf.elffile import ELFFile
-
-    try:
-        with program.open("rb") as file:
-            elf: Any = ELFFile(file)
-            sections = [section for section in elf.iter_sections() if section["sh_flags"] & 0x2]
-            return sum(section.num_relocations() for section in sections if hasattr(section, "num_relocations"))
-    except (ELFError, OSError, ValueError, KeyError, AssertionError) as error:
-        raise BuildError(f"{program} cannot be read as an ELF file: {error}") from error
+    with open_elf(program) as elf:
+        sections = [section for section in elf.iter_sections() if section["sh_flags"] & 0x2]
+        return sum(section.num_relocations() for section in sections if hasattr(section, "num_relocations"))
 
 
 def mapped_libraries(program: Path) -> tuple[str, ...]:

@@ -131,35 +131,26 @@ class _ByHand:
         self._folder = job.folder(contender)
         self._cache = self._folder / "ccache"
 
-    def _plain(self) -> configured.Place:
-        """Return the cold build, which somebody may have removed since it was measured."""
-        place = configured.find_place(self._contender, self._folder / "cold-1")
-        return (
-            place
-            or configured.compile_cold(self._contender, self._job.tarball, self._folder / "cold-1", self._job.jobs)[0]
-        )
-
-    def _filled(self) -> configured.Place:
-        place = configured.find_place(self._contender, self._folder / "filled")
-        return (
-            place
-            or configured.compile_cold(
-                self._contender, self._job.tarball, self._folder / "filled", self._job.jobs, self._cache
-            )[0]
-        )
+    def _built(self, *, cached: bool) -> configured.Place:
+        """Return the cold build or the one that filled the cache, made again where somebody has removed it."""
+        folder, cache = (self._folder / "filled", self._cache) if cached else (self._folder / "cold-1", None)
+        place = configured.find_place(self._contender, folder)
+        if place is None:
+            place, _ = configured.compile_cold(self._contender, self._job.tarball, folder, self._job.jobs, cache)
+        return place
 
     def nothing_to_do(self) -> Values:
-        return {"noop-wall": configured.nothing_to_do(self._plain())}
+        return {"noop-wall": configured.nothing_to_do(self._built(cached=False))}
 
     def warm(self, number: int) -> Values:
-        self._filled()
+        self._built(cached=True)
         folder = self._folder / f"warm-{number}"
         _, cost = configured.compile_cold(self._contender, self._job.tarball, folder, self._job.jobs, self._cache)
         shutil.rmtree(folder)
         return cost.values("warm")
 
     def edited(self, text: str, *, cached: bool) -> Values:
-        place = self._filled() if cached else self._plain()
+        place = self._built(cached=cached)
         configured.edit(place.tree, text)
         env = environment(self._cache, self._folder / "filled") if cached else environment()
         cost = configured.compile_again(place, self._job.jobs, env)

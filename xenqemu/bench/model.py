@@ -16,6 +16,7 @@ from xenqemu.errors import UsageError
 OURS = "xenqemu"
 # In the order in which they are measured: what is built is then looked at.
 PARTS = ("build", "size", "lab", "configs", "boots")
+USUAL_PARTS = PARTS[:3]
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ def _linker_choice(options: BuildOptions) -> tuple[str, ...]:
 
 
 def _digest(compiler: Compiler, entries: tuple[ProbedFlags, ...]) -> str:
-    known = [dict(compiler.tools), list(compiler.flags), [[e.feature, e.compile, e.link, e.configure] for e in entries]]
+    known = [dict(compiler.tools), list(compiler.flags), [entry.as_list() for entry in entries]]
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from xenqemu.errors import BuildError, MissingError
+from xenqemu.build.elf import open_elf
+from xenqemu.errors import MissingError
 from xenqemu.proc import CommandFailedError, run
 
 _SHF_WRITE, _SHF_ALLOC = 0x1, 0x2
@@ -40,17 +41,10 @@ class ProgramCost:
 
 def measure_program(path: Path) -> ProgramCost:
     """Measure the ELF program at `path`; raises `BuildError` when it is none."""
-    from elftools.common.exceptions import ELFError
-    from elftools.elf.elffile import ELFFile
-
-    try:
-        with path.open("rb") as file:
-            elf: Any = ELFFile(file)
-            dynamic = elf.get_section_by_name(".dynamic")
-            libraries = 0 if dynamic is None else sum(tag.entry.d_tag == "DT_NEEDED" for tag in dynamic.iter_tags())
-            return _measure(path.stat().st_size, elf, libraries)
-    except (ELFError, OSError) as error:
-        raise BuildError(f"{path} cannot be read as an ELF file: {error}") from error
+    with open_elf(path) as elf:
+        dynamic = elf.get_section_by_name(".dynamic")
+        libraries = 0 if dynamic is None else sum(tag.entry.d_tag == "DT_NEEDED" for tag in dynamic.iter_tags())
+        return _measure(path.stat().st_size, elf, libraries)
 
 
 def _measure(size: int, elf: Any, libraries: int) -> ProgramCost:

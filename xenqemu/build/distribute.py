@@ -115,18 +115,26 @@ def distribute(
         prefix = load_recipe().launchers[name].prefix
         if prefix:
             result[prefix] = engine
-    return Distribution(result, jobs, engine, _names(result.get("DISTCC_HOSTS", "")))
+    return Distribution(
+        result, jobs, engine, _names(result["DISTCC_HOSTS"]) if engine == DISTCC and offload.hosts else {}
+    )
 
 
 def _names(hosts: str) -> Mapping[str, str]:
     """Return the names of distcc's hosts by their numeric addresses, which dcc_connect_by_addr (clinet.c) logs."""
     names = {}
-    for match in filter(None, map(_HOST.fullmatch, hosts.split())):
-        port = int(match["port"] or _DISTCC_PORT)
+    for word in filter(_HOST.fullmatch, hosts.split()):
+        name, port = _endpoint(word, _DISTCC_PORT)
         with suppress(OSError):  # then it is told by its address
-            found = socket.getaddrinfo(match["name"].strip("[]"), port, type=socket.SOCK_STREAM)
-            names.update({":".join(map(str, address[:2])): match[0].rpartition("/")[0] for *_, address in found})
+            found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+            names.update({":".join(map(str, address[:2])): word.rpartition("/")[0] for *_, address in found})
     return names
+
+
+def _endpoint(text: str, port: int) -> tuple[str, int]:
+    """Return the host and the port that `text` names, `port` where it names none; what is no host stays as it is."""
+    match = _HOST.fullmatch(text)
+    return (match["name"].strip("[]"), int(match["port"] or port)) if match else (text, port)
 
 
 def _processors() -> int:
@@ -224,10 +232,8 @@ def _use_icecc(offload: Offload, ui: Ui) -> int:
 
 
 def _ask_scheduler(name: str) -> str:
-    match = _HOST.fullmatch(name)
-    port = int((match and match["port"]) or _SCHEDULER_PORT) + 1
-    host = match["name"].strip("[]") if match else name
-    with socket.create_connection((host, port), timeout=5) as connection:
+    host, port = _endpoint(name, _SCHEDULER_PORT)
+    with socket.create_connection((host, port + 1), timeout=5) as connection:
         connection.sendall(b"listcs\nquit\n")
         return b"".join(iter(lambda: connection.recv(65536), b"")).decode("utf-8", "replace")
 

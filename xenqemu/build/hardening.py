@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from xenqemu.build.elf import open_elf
 from xenqemu.errors import BuildError
 
 _X86_FEATURE_1_AND = 0xC0000002
@@ -48,16 +49,12 @@ class ElfReport:
 
 def inspect_elf(path: Path) -> ElfReport:
     """Read the ELF file at `path`; raises `BuildError` when it is none, or one without a dynamic section."""
-    from elftools.common.exceptions import ELFError
-    from elftools.elf.elffile import ELFFile
-
-    try:
-        with path.open("rb") as file:
-            return _report(ELFFile(file))
-    except (ELFError, OSError) as error:
-        raise BuildError(f"{path} cannot be read as an ELF file: {error}") from error
-    except LookupError as error:
-        raise BuildError(f"{path} is no dynamically linked ELF file", "QEMU must not be linked statically") from error
+    with open_elf(path) as elf:
+        try:
+            return _report(elf)
+        except LookupError as error:
+            hint = "QEMU must not be linked statically"
+            raise BuildError(f"{path} is no dynamically linked ELF file", hint) from error
 
 
 def _report(elf: Any) -> ElfReport:

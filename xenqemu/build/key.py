@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from xenqemu.build.environment import flag_words
 from xenqemu.build.libraries import library_versions
 from xenqemu.build.model import BuildInput, BuildOptions, Compiler
-from xenqemu.build.recipe import ProbedFlags, load_recipe
+from xenqemu.build.recipe import load_recipe
 from xenqemu.errors import MissingError
 from xenqemu.xen.layout import loader_searches
 from xenqemu.xen.model import XenSdk
@@ -40,8 +40,8 @@ def key_document(inputs: BuildInput, options: BuildOptions, compiler: Compiler) 
         "recipe": {
             "revision": recipe.revision,
             "arguments": [recipe.pkgversion, recipe.ninja_target, *recipe.arguments],
-            "hardening": _flag_lists(recipe.hardening),
-            "size": _flag_lists(recipe.size),
+            "hardening": [entry.as_list() for entry in recipe.hardening],
+            "size": [entry.as_list() for entry in recipe.size],
             "environment": dict(recipe.environment.fixed),
         },
         "source": inputs.commit,
@@ -64,10 +64,6 @@ def key_document(inputs: BuildInput, options: BuildOptions, compiler: Compiler) 
         "debug_info": options.debug_info,
         "layout": {"prefix": layout.prefix, "bindir": layout.bindir, "datadir": layout.datadir},
     }
-
-
-def _flag_lists(entries: Iterable[ProbedFlags]) -> list[list[Any]]:
-    return [[entry.feature, list(entry.compile), list(entry.link), list(entry.configure)] for entry in entries]
 
 
 def bundles_libraries(inputs: BuildInput, options: BuildOptions) -> bool:

@@ -55,6 +55,10 @@ class ProbedFlags:
     undone_by: tuple[str, ...] = ()
     runs: bool = False
 
+    def as_list(self) -> list[object]:
+        """Return what decides on a build, as JSON has it."""
+        return [self.feature, list(self.compile), list(self.link), list(self.configure)]
+
 
 @dataclass(frozen=True)
 class Library:

@@ -8,10 +8,8 @@ from typing import Any
 
 import click
 
-from xenqemu.bench.model import PARTS
+from xenqemu.bench.model import PARTS, USUAL_PARTS
 from xenqemu.cli.common import DeviceModelName, jobs_option, json_option, print_json, print_table, session
-
-_USUAL = ("build", "size", "lab")
 
 
 class _Parts(click.ParamType[tuple[str, ...]]):
@@ -46,7 +44,9 @@ Examples:
     help="Measure this device model, or `distro`; without --against, only those.",
 )
 @click.option("--against", metavar="NAME", multiple=True, help="Measure this one of the contenders.  [all of them]")
-@click.option("--only", "parts", metavar="LIST", type=_Parts(), default=_USUAL, help="Of build,size,lab,configs,boots.")
+@click.option(
+    "--only", "parts", metavar="LIST", type=_Parts(), default=USUAL_PARTS, help="Of build,size,lab,configs,boots."
+)
 @click.option("--all", "everything", is_flag=True, help="All parts: configs and boots as well.")
 @click.option("--repeat", metavar="N", type=click.IntRange(min=1), default=3, show_default=True, help="Repetitions.")
 @click.option("--boots", metavar="N", type=click.IntRange(min=1), default=5, show_default=True, help="Of part boots.")
