@@ -329,6 +329,8 @@ def test_two_xens_on_one_machine_do_not_mix(
     assert "libxenctrl.so.4.20" in needed_tree
     assert f"libxenctrl.so.{system['version']}" in needed_system
     assert not {name for name in needed_tree if name.startswith("libxenctrl") and not name.endswith("4.20")}
+    # meson would have added the folder of those libraries on this machine
+    assert inspect_elf(tmp_path / "tree/bin/qemu-system-xen").rpath == "$ORIGIN/../lib"
     # the prefix that those libraries were installed into is the same Xen
     prefix = next(path for path in shared_state.xen.rglob("dist/install") if list(path.rglob("libxenctrl.so.4.20")))
     again = xenqemu("build", "--qemu", newest, "--xen", prefix, "--out", tmp_path / "prefix")

@@ -48,8 +48,9 @@ def test_an_outer_makefile_installs_it_like_a_part_of_xen(
     assert first.returncode == 0, first.stderr
     assert first.stdout == ""
     binary = tmp_path / "image/usr/lib/xen-4.20/bin/qemu-system-xen"
-    needed = inspect_elf(binary).needed
-    assert "libxenctrl.so.4.20" in needed
+    report = inspect_elf(binary)
+    assert "libxenctrl.so.4.20" in report.needed
+    assert (report.rpath, report.runpath) == ("", "")
     assert (tmp_path / "image/usr/share/qemu-xen/qemu/keymaps/de").is_file()
     assert not list((tmp_path / "image").rglob("libxen*"))
 

@@ -246,6 +246,9 @@ def test_the_environment_of_a_build_is_picked() -> None:
     assert environment["PATH"] == "/bin"
     assert not {"LANG", "PYTHONPATH", "CFLAGS", "CC"} & set(environment)
     assert set(load_recipe().environment.fixed) <= set(environment)
+    assert "LIBRARY_PATH" not in environment
+    folders = (Path("/xen/a"), Path("/xen/b"))
+    assert build_environment({}, inherit={}, library_dirs=folders)["LIBRARY_PATH"] == "/xen/a:/xen/b"
 
 
 def test_flags_in_the_environment_are_words() -> None:

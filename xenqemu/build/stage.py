@@ -161,7 +161,11 @@ class _Run:
         for name, content in self.inputs.pkg_config_files.items():
             folder.mkdir(exist_ok=True)
             (folder / name).write_text(content, encoding="utf-8")
-        environment = build_environment(self.options.environment, (folder,) if self.inputs.pkg_config_files else ())
+        environment = build_environment(
+            self.options.environment,
+            (folder,) if self.inputs.pkg_config_files else (),
+            library_dirs=self.inputs.xen.library_dirs,
+        )
         # QEMU 7.2's configure wants a Python for its own scripts, and takes --python for a reason to refuse --meson.
         environment["PYTHON"] = sys.executable
         environment["NINJA_STATUS"] = NINJA_STATUS
