@@ -157,6 +157,23 @@ def install_into_xen(artifact: Artifact, layout: Layout, destdir: Path, ui: Ui) 
     return root / layout.program
 
 
+def link_beside(program: Path, name: str) -> None:
+    """Make `name`, in the folder of `program`, a symbolic link to it; what has that name is replaced at once.
+
+    Raises `UsageError` when the folder cannot be written.
+    """
+    link = program.with_name(name)
+    temporary = _partial(link)
+    try:
+        if not link.is_symlink() or link.readlink() != Path(program.name):
+            temporary.unlink(missing_ok=True)
+            temporary.symlink_to(program.name)
+            temporary.replace(link)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UsageError(f"{link} cannot be written: {error.strerror}", "make its folder writable") from error
+
+
 def _content(path: Path) -> bytes | None:
     try:
         return path.read_bytes()

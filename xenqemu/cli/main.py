@@ -31,7 +31,10 @@ _COMMANDS = {
     "cache": ("cache", "List and prune what is kept in the state directory."),
     "doctor": ("doctor", "Check what this machine has and lacks for a build."),
     "config": ("config", "Show the settings and where each comes from."),
+    "subproject": ("subproject", "Make a folder that Xen's own build takes for a QEMU source."),
 }
+# What only scripts call that xenqemu has written: not listed.
+_INNER = {"from-xen": ("from_xen", "Configure, build and install for Xen's build.")}
 
 
 class _LazyGroup(click.Group):
@@ -39,9 +42,10 @@ class _LazyGroup(click.Group):
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
+        known = (_COMMANDS | _INNER).get(cmd_name)
+        if known is None:
             return None
-        module = importlib.import_module(f"xenqemu.cli.{_COMMANDS[cmd_name][0]}")
+        module = importlib.import_module(f"xenqemu.cli.{known[0]}")
         command: click.Command = module.command
         return command
 
