@@ -33,7 +33,8 @@ _BOOT_SECONDS = 180.0
 class BootRequest:
     """Which guests to boot with what: `device_model` None is what each config names, or else the newest that was built.
 
-    `xen` None is the one that the device model is linked against; `timeout` is in seconds for each guest. `heard` is
+    `xen` None is the one that the device model is linked against, else a release or the path of a built Xen tree, whose
+    own device model then is what the newest one is otherwise. `timeout` is in seconds for each guest. `heard` is
     called with what a guest writes as it comes, `told` with what came of each guest. Guests are left running where
     `keep` says so, and may write to their disks where `writable` does.
     """
@@ -73,10 +74,13 @@ def find_device_model(named: Path | str | None, xen: str | None, state: StateDir
     from xenqemu.archive.naming import packaged_series
     from xenqemu.lab.packaged import packaged_device_model
     from xenqemu.lab.recipe import default_series
+    from xenqemu.lab.tree import names_tree
 
     if not isinstance(named, str):
         return named
-    return packaged_device_model(packaged_series(named) or xen or default_series(), state, ui)
+    of_tree = xen is not None and names_tree(xen)
+    series = packaged_series(named) or (None if of_tree else xen) or default_series()
+    return packaged_device_model(series, state, ui)
 
 
 @contextmanager
@@ -112,10 +116,9 @@ def boot_cases(cases: Sequence[Case], request: BootRequest, state: StateDir, ui:
     from xenqemu.lab.device_model import inspect_device_model
     from xenqemu.lab.runs import run_folder
     from xenqemu.lab.staging import read_config
-    from xenqemu.vm.binary import choose_binary
 
     request.check()
-    model = Path.cwd() / request.device_model if request.device_model else choose_binary(state).path
+    model = Path.cwd() / request.device_model if request.device_model else _usual(request.xen, state)
     xen = run.choose_xen(request.xen, [inspect_device_model(model)], ui)
     with run_folder(state) as folder:
         base = cache(lambda: prepare(xen, state, ui))
@@ -206,13 +209,14 @@ def open_host(xen: str | None, device_model: Path | None, state: StateDir, ui: U
     from xenqemu.lab.device_model import inspect_device_model, overlay_of
     from xenqemu.lab.emulator import find_emulator
     from xenqemu.lab.host import start_host
-    from xenqemu.lab.model import DOM0_DEVICE_MODEL
     from xenqemu.lab.runs import run_folder
+    from xenqemu.lab.tree import own_device_model
 
     find_emulator()
+    device_model = device_model or own_device_model(xen)
     models = [inspect_device_model(Path.cwd() / device_model)] if device_model else []
     base = prepare(run.choose_xen(xen, models, ui), state, ui)
-    overlay = [file for model in models for file in overlay_of(model, (str(model.path), DOM0_DEVICE_MODEL))]
+    overlay = [file for model in models for file in overlay_of(model, (str(model.path), base.device_model))]
     options = run.host_options((), overlay, together=False)
     with run_folder(state) as folder, start_host(base, overlay, (), options, folder, ui) as host:
         yield host
@@ -233,10 +237,11 @@ def _suited(cases: Sequence[Case], xen: str, model: Path, state: StateDir, ui: U
     """Yield the cases that this Xen and this device model are new enough for; the others are told."""
     from packaging.version import Version
 
+    from xenqemu.lab.tree import series_of
     from xenqemu.vm.device_model import Interview
 
     for case in cases:
-        if case.xen and case.xen > Version(xen.removeprefix("distro:")):
+        if case.xen and case.xen > Version(series_of(xen)):
             ui.note(f"{case.name} is left out: it needs Xen {case.xen}")
         elif case.qemu and case.qemu > Version(Interview(model, state).model().version or "0"):
             ui.note(f"{case.name} is left out: it needs QEMU {case.qemu}")
@@ -244,16 +249,23 @@ def _suited(cases: Sequence[Case], xen: str, model: Path, state: StateDir, ui: U
             yield case
 
 
+def _usual(xen: str | None, state: StateDir) -> Path:
+    """Return the device model where nobody names one: the tree's own for the Xen of a tree, else the newest."""
+    from xenqemu.lab.tree import own_device_model
+    from xenqemu.vm.binary import choose_binary
+
+    return own_device_model(xen) or choose_binary(state).path
+
+
 def _order(config: XlConfig, request: BootRequest, folder: Path, state: StateDir) -> Order:
     from xenqemu.lab.boot import Wish
     from xenqemu.lab.run import Order
     from xenqemu.lab.staging import StageOptions
-    from xenqemu.vm.binary import choose_binary
 
     options = StageOptions(
         folder=folder,
         device_model=request.device_model and Path.cwd() / request.device_model,
-        newest=lambda: choose_binary(state).path,
+        newest=lambda: _usual(request.xen, state),
         writable=request.writable,
         screenshot=request.screenshot is not None,
     )

@@ -23,7 +23,7 @@ from xenqemu.errors import LabError, MissingError, UsageError
 from xenqemu.lab.base import describe, prepare, stale_bases
 from xenqemu.lab.bzimage import elf_inside
 from xenqemu.lab.kmod import dependencies, load_order, module_name, uncompressed
-from xenqemu.lab.recipe import DOM0_FOLDER, Recipe, default_series, known_series, load_recipe
+from xenqemu.lab.recipe import DOM0_FOLDER, Recipe, default_series, known_series, load_recipe, nearest_recipe
 from xenqemu.lab.runs import run_folder
 from xenqemu.lab.stored import list_bases
 from xenqemu.state import StateDir
@@ -109,6 +109,7 @@ def recipe(monkeypatch: pytest.MonkeyPatch) -> Recipe:
     small = replace(
         load_recipe("4.17"),
         packages=("tools", "busybox-static", "roms"),
+        toolstack=replace(load_recipe("4.17").toolstack, packages=("xen-hypervisor-4.17-amd64",), files=()),
         dom0_files=("usr/bin/tool", "usr/sbin/l*", "etc/tool/*"),
         dom0_modules=("xen_privcmd", "virtio"),
         more_modules=("card",),
@@ -135,6 +136,7 @@ def test_a_base(archive: FakeArchive, recipe: Recipe, state: StateDir, quiet_ui:
     assert base.modules("card")[0].read_bytes() == module()
     with pytest.raises(KeyError):
         base.modules("nothing")
+    assert base.device_model == "/usr/libexec/xen-qemu-system-i386"
     facts = describe(base)
     assert facts["key"] == base.key
     assert json.loads(json.dumps(facts, default=str))["packages"]["tools"] == "2:1.0"
@@ -163,7 +165,7 @@ def test_dom0s_file_system(archive: FakeArchive, recipe: Recipe, state: StateDir
     assert b"card.ko: xen-base.ko\n" in entries[f"{modules}/modules.dep"].content
     start = entries["usr/lib/xenqemu/start"]
     assert start.mode & 0o111
-    assert b"@series@" not in start.content
+    assert b"@path@" not in start.content
     assert b"/usr/lib/xen-4.17/bin" in start.content
 
 
@@ -333,7 +335,10 @@ def test_recipes() -> None:
     with pytest.raises(UsageError, match=r"the lab has no Xen '4\.5'"):
         load_recipe("4.5")
     recipe = load_recipe("4.17")
-    assert "usr/lib/xen-4.17/bin/xl" in recipe.dom0_files
+    assert "usr/lib/xen-4.17/bin/xl" in recipe.toolstack.files
+    assert recipe.toolstack.packages[:2] == ("xen-hypervisor-4.17-amd64", "xen-utils-4.17")
+    assert nearest_recipe("4.17") == recipe
+    assert nearest_recipe("4.21").series == known_series()[-1]
     assert recipe.place("/bin/x") == "usr/bin/x"
     assert recipe.place("/lib64/x/y") == "usr/lib64/x/y"
     assert recipe.place("/var/run/x") == "run/x"

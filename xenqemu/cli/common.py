@@ -128,6 +128,7 @@ device_model_option = click.option(
     type=DeviceModelName(),
     help="The device model, or `distro`.  [the newest that was built]",
 )
+LAB_XEN_HELP = "4.17, 4.20, or a built Xen tree.  [the one that it is linked against]"
 jobs_option = click.option("-j", "--jobs", metavar="N", type=click.IntRange(min=1), help=SETTING_HELP["jobs"])
 cc_option = click.option("--cc", metavar="COMMAND", help=SETTING_HELP["cc"])
 OFFLOAD = ("launcher", "remote_cache", "distribute", "hosts")

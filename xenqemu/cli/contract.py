@@ -7,7 +7,15 @@ from typing import Any
 
 import click
 
-from xenqemu.cli.common import DeviceModelName, device_model_option, json_option, print_json, print_table, session
+from xenqemu.cli.common import (
+    LAB_XEN_HELP,
+    DeviceModelName,
+    device_model_option,
+    json_option,
+    print_json,
+    print_table,
+    session,
+)
 from xenqemu.errors import EXIT_LAB, EXIT_OK
 
 _XEN_OPTION = click.option("--xen", metavar="VERSION", help="4.17, 4.20.1: a release, or the newest of a series.")
@@ -87,7 +95,7 @@ def check(
 @command.command("run")
 @click.argument("names", metavar="[CASE]...", nargs=-1)
 @device_model_option
-@click.option("--xen", metavar="XEN", help="4.17 or 4.20.  [the one that it is linked against]")
+@click.option("--xen", metavar="XEN", help=LAB_XEN_HELP)
 @click.option("--jobs", metavar="N", type=click.IntRange(1), help="Hosts at once.  [as processors and memory allow]")
 @click.option("--junit", metavar="FILE", type=click.Path(path_type=Path), help="Write the results as JUnit XML too.")
 @click.option("--all", "everything", is_flag=True, help="Show what works, too.")

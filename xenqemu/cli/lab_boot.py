@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from xenqemu.cli.common import ConfigPath, DeviceModelName, json_option, print_json, print_table, session
+from xenqemu.cli.common import LAB_XEN_HELP, ConfigPath, DeviceModelName, json_option, print_json, print_table, session
 from xenqemu.errors import EXIT_LAB, EXIT_OK
 from xenqemu.ui import Ui
 
@@ -28,7 +28,7 @@ def _boot_options(function: F) -> F:
                 type=DeviceModelName(),
                 help="The device model, or `distro`.  [what the config names, else the newest that was built]",
             ),
-            click.option("--xen", metavar="XEN", help="4.17 or 4.20.  [the one that it is linked against]"),
+            click.option("--xen", metavar="XEN", help=LAB_XEN_HELP),
             click.option("--timeout", metavar="S", type=click.FloatRange(1), help="Seconds for each guest."),
             click.option("--show-console", is_flag=True, help="Show on stderr what the guests write."),
             click.option("--keep", is_flag=True, help="Leave guests running, and the host up until Ctrl-C."),

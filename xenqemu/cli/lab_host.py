@@ -10,21 +10,29 @@ import click
 from xenqemu.cli.common import DeviceModelName, json_option, print_facts, print_json, print_table, session
 from xenqemu.errors import EXIT_LAB, EXIT_OK
 
-_XEN_HELP = "distro:4.17 or distro:4.20.  [the system's if it is one of them, else the newest]"
+_XEN_HELP = "4.17, 4.20, or a built Xen tree.  [the system's if it is one of them, else the newest]"
 
 
 @click.command("prepare")
 @click.option("--xen", metavar="XEN", help=_XEN_HELP)
+@click.option("--xen-tree", metavar="DIR", help="Take hypervisor and toolstack from DIR/dist/install.")
 @click.option("--refresh", is_flag=True, help="Ask the package archive for what it has now.")
 @json_option
-def prepare(xen: str | None, refresh: bool, as_json: bool) -> None:
-    """Get hypervisor, dom0 kernel and toolstack of a distribution, and make a virtual host of them."""
+def prepare(xen: str | None, xen_tree: str | None, refresh: bool, as_json: bool) -> None:
+    """Get hypervisor, dom0 kernel and toolstack of a distribution, and make a virtual host of them.
+
+    With --xen-tree, hypervisor and toolstack are those of a Xen tree in which `make dist-xen dist-tools` was run.
+    The other commands of the lab take such a tree as --xen; they prepare it when it has been built again.
+    """
     from xenqemu.lab.base import describe
     from xenqemu.lab.base import prepare as prepare_base
     from xenqemu.lab.recipe import default_series
 
+    if xen and xen_tree:
+        raise click.UsageError("--xen goes without --xen-tree")
     context = session()
-    base = describe(prepare_base(xen or default_series(), context.state, context.ui, refresh=refresh))
+    named = str(Path(xen_tree).absolute()) if xen_tree else xen or default_series()
+    base = describe(prepare_base(named, context.state, context.ui, refresh=refresh))
     if as_json:
         print_json(base)
         return

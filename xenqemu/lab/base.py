@@ -18,11 +18,15 @@ from xenqemu.lab.kmod import Module, dependencies, load_order, module_name
 from xenqemu.lab.model import DOM0_FIRMWARE, LabBase
 from xenqemu.lab.packages import Closure, Unpacked, fetch_closure, merged, unpack
 from xenqemu.lab.recipe import DOM0_FOLDER, Recipe, known_series, load_recipe
+from xenqemu.lab.tree import XenTree, check_glibc, inspect_tree, names_tree
 from xenqemu.state import StateDir, publish, write_atomic
 from xenqemu.ui import Ui
+from xenqemu.xen.layout import find_library
 
 _FACTS = "base.json"
+_TREE = "tree-"
 _LIBRARIES = ("usr/lib/x86_64-linux-gnu", "usr/lib", "usr/lib64")
+_LIBC = "usr/lib/x86_64-linux-gnu/libc.so.6"
 # Which of the recipe's dom0 files goes where; anything else in that folder is for people.
 _SCRIPTS = {
     "start": ("usr/lib/xenqemu/start", 0o755),
@@ -35,36 +39,45 @@ _SCRIPTS = {
 def prepare(xen: str, state: StateDir, ui: Ui, *, refresh: bool = False) -> LabBase:
     """Return the base for `xen` (`4.17`, `4.20`, also `distro:4.17`), made first unless it is there.
 
-    `refresh` asks the archive for newer packages. Raises `UsageError` for an unknown `xen`, `MissingError` where there
-    is no package archive or what it should have, `LabError` when the packages do not fit together.
+    `xen` may be the path of a built Xen tree too, see `xenqemu.lab.tree`. `refresh` asks the archive for newer
+    packages. Raises `UsageError` for an unknown `xen`, `MissingError` where there is no package archive or what it
+    should have, and for a tree that has not been built, `LabError` when what there is does not fit together.
     """
-    recipe = load_recipe(xen)
-    memo = _memo(recipe)
-    known = None if refresh else _recall(memo, state)
+    tree = inspect_tree(xen) if names_tree(xen) else None
+    recipe = tree.recipe if tree else load_recipe(xen)
+    memo = _memo(recipe, tree)
+    known = None if refresh else _recall(memo, state, tree)
     if known is not None:
         return known
     with state.lock(f"lab-{recipe.series}", ui):
-        known = None if refresh else _recall(memo, state)  # another run may have made it meanwhile
+        known = None if refresh else _recall(memo, state, tree)  # another run may have made it meanwhile
         if known is None:
-            with ui.step(f"preparing a virtual host with Xen {recipe.series}"):
-                known = _make(recipe, state, ui, refresh=refresh)
-            state.remember("lab", memo, {"key": known.key})
+            with ui.step(f"preparing a virtual host with Xen {tree.version if tree else recipe.series}"):
+                known = _make(recipe, tree, state, ui, refresh=refresh)
+            # Of a tree only what was made last counts; its memo has a name that the next one replaces.
+            about = {} if tree is None else {"tree": str(tree.path)}
+            state.remember("lab", memo, {"key": known.key, "digest": tree.digest if tree else "", **about})
     return known
 
 
 def stale_bases(state: StateDir) -> tuple[Path, ...]:
-    """Return the folders of bases that nothing leads to any more: of older packages or of an older recipe."""
+    """Return the folders of bases that nothing leads to any more: of older packages, recipes or builds of a tree."""
     memos = [state.recall("lab", _memo(load_recipe(series))) or {} for series in known_series()]
+    memos += [state.recall("lab", path.stem) or {} for path in (state.memo / "lab").glob(f"{_TREE}*.json")]
     current = {memo.get("key") for memo in memos}
     return tuple(path.parent for path in sorted(state.lab.glob(f"*/{_FACTS}")) if path.parent.name not in current)
 
 
-def _memo(recipe: Recipe) -> str:
+def _memo(recipe: Recipe, tree: XenTree | None = None) -> str:
+    if tree is not None:
+        return f"{_TREE}{hashlib.sha256(str(tree.path.resolve()).encode()).hexdigest()[:16]}"
     return hashlib.sha256(f"{recipe.series} {recipe.digest}".encode()).hexdigest()[:16]
 
 
-def _recall(memo: str, state: StateDir) -> LabBase | None:
+def _recall(memo: str, state: StateDir, tree: XenTree | None) -> LabBase | None:
     facts = state.recall("lab", memo) or {}
+    if tree is not None and facts.get("digest") != tree.digest:
+        return None
     return _load(state.lab / str(facts["key"])) if "key" in facts else None
 
 
@@ -82,18 +95,20 @@ def _load(folder: Path) -> LabBase | None:
             base=folder / "base.cpio",
             guest=folder / "guest",
             packages=facts["packages"],
+            device_model=facts["device_model"],
         )
     except (OSError, ValueError, KeyError):
         return None
 
 
-def _make(recipe: Recipe, state: StateDir, ui: Ui, *, refresh: bool) -> LabBase:
-    names = (recipe.hypervisor_package, recipe.kernel_package, *recipe.packages)
+def _make(recipe: Recipe, tree: XenTree | None, state: StateDir, ui: Ui, *, refresh: bool) -> LabBase:
+    names = (*recipe.toolstack.packages, recipe.kernel_package, *recipe.packages)
     with ui.step("getting packages from the package archive"):
         closure = fetch_closure(names, recipe.suites, state, ui, refresh=refresh)
     # The names too: other packages of the same versions could give other files.
-    text = json.dumps([recipe.series, recipe.digest, dict(sorted(closure.versions.items()))])
-    key = f"{recipe.series}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    decided = tree.digest if tree else recipe.digest
+    text = json.dumps([recipe.series, decided, dict(sorted(closure.versions.items()))])
+    key = f"{_TREE + tree.series if tree else recipe.series}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     known = _load(state.lab / key)
     if known is not None:
         return known
@@ -104,7 +119,7 @@ def _make(recipe: Recipe, state: StateDir, ui: Ui, *, refresh: bool) -> LabBase:
         with ui.step(f"unpacking {len(closure.files)} packages"):
             unpacked = unpack(closure, packages)
         with ui.step("making dom0's file system"):
-            _assemble(recipe, closure, unpacked, made)
+            _assemble(recipe, tree, closure, unpacked, made)
         if (state.lab / key).exists():  # damaged, or it would have been taken
             (state.lab / key).rename(scratch / "damaged")
         publish(made, state.lab / key)
@@ -117,26 +132,38 @@ def _make(recipe: Recipe, state: StateDir, ui: Ui, *, refresh: bool) -> LabBase:
     return base
 
 
-def _assemble(recipe: Recipe, closure: Closure, unpacked: Unpacked, folder: Path) -> None:
+def _assemble(recipe: Recipe, tree: XenTree | None, closure: Closure, unpacked: Unpacked, folder: Path) -> None:
     kernel = unpacked.match(recipe.files["kernel"])[0]
     release = kernel.partition("vmlinuz-")[2]
     packed_kernel = unpacked[kernel].read_bytes()
     (folder / "vmlinuz").write_bytes(packed_kernel)
     (folder / "vmlinux").write_bytes(elf_inside(packed_kernel) or packed_kernel)
-    with gzip.open(unpacked[unpacked.match(recipe.files["hypervisor"])[0]]) as packed:
-        (folder / "xen").write_bytes(packed.read())
+    if tree is not None:
+        unpacked = unpacked.below(tree.files)
+    (folder / "xen").write_bytes(tree.hypervisor() if tree else _packaged_hypervisor(recipe, unpacked))
     modules = _Modules(recipe, unpacked, release)
-    entries = {entry.path: entry for entry in _dom0(recipe, unpacked, modules)}
+    entries = {entry.path: entry for entry in _dom0(recipe, tree, unpacked, modules)}
+    if tree is not None:
+        check_glibc(unpacked[_LIBC], [entry.content for entry in entries.values() if isinstance(entry.content, Path)])
     with (folder / "base.cpio").open("wb") as sink:
         write_archive(sink, (entries[path] for path in sorted(entries)))
     _guest(recipe, unpacked, modules, folder / "guest")
     facts = {
-        "series": recipe.series,
-        "xen_version": closure.versions[recipe.hypervisor_package].partition("+")[0].partition("-")[0],
+        "series": tree.series if tree else recipe.series,
+        "xen_version": tree.version if tree else _packaged_version(recipe, closure),
+        "device_model": recipe.toolstack.device_model,
         "kernel_release": release,
         "packages": dict(closure.versions),
     }
     write_atomic(folder / _FACTS, json.dumps(facts, indent=1, sort_keys=True).encode())
+
+
+def _packaged_hypervisor(recipe: Recipe, unpacked: Unpacked) -> bytes:
+    return gzip.decompress(unpacked[unpacked.match(recipe.files["hypervisor"])[0]].read_bytes())
+
+
+def _packaged_version(recipe: Recipe, closure: Closure) -> str:
+    return closure.versions[recipe.toolstack.packages[0]].partition("+")[0].partition("-")[0]
 
 
 class _Modules:
@@ -156,7 +183,7 @@ class _Modules:
         return load_order(names, self._files, self._builtin)
 
 
-def _dom0(recipe: Recipe, unpacked: Unpacked, modules: _Modules) -> Iterator[Entry]:
+def _dom0(recipe: Recipe, tree: XenTree | None, unpacked: Unpacked, modules: _Modules) -> Iterator[Entry]:
     """Yield the entries of dom0's file system."""
     for folder in (
         "dev",
@@ -172,10 +199,11 @@ def _dom0(recipe: Recipe, unpacked: Unpacked, modules: _Modules) -> Iterator[Ent
         yield Entry(folder, stat.S_IFDIR | (0o1777 if folder == "tmp" else 0o755))
     # Before the kernel mounts devtmpfs, its init needs somewhere to speak.
     yield Entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1))
-    for path, target in recipe.dom0_links.items():
+    for path, target in {**recipe.dom0_links, **recipe.toolstack.links}.items():
         yield link(path, target)
-    programs = [path for pattern in recipe.dom0_files for path in unpacked.match(pattern)]
-    yield from with_libraries(programs, unpacked)
+    patterns = (*recipe.toolstack.files, *recipe.dom0_files)
+    programs = [path for pattern in patterns for path in unpacked.match(pattern)]
+    yield from with_libraries(programs, unpacked, tree)
     for pattern in recipe.firmware:
         for path in unpacked.match(pattern):
             yield from _copied(path, unpacked)
@@ -183,7 +211,7 @@ def _dom0(recipe: Recipe, unpacked: Unpacked, modules: _Modules) -> Iterator[Ent
     yield regular("usr/lib/xenqemu/busybox", unpacked[recipe.files["busybox"]], 0o755)
     yield link("init", "/usr/lib/xenqemu/busybox")
     for name, (path, mode) in _SCRIPTS.items():
-        text = (DOM0_FOLDER / name).read_text().replace("@series@", recipe.series)
+        text = (DOM0_FOLDER / name).read_text().replace("@path@", ":".join(recipe.toolstack.path))
         yield regular(path, text.encode(), mode)
     for name, lines in recipe.dom0_accounts.items():
         yield regular(f"etc/{name}", "".join(f"{line}\n" for line in lines).encode())
@@ -243,11 +271,12 @@ def _normal(path: PurePosixPath) -> str:
     return "/".join(parts)
 
 
-def with_libraries(programs: list[str], unpacked: Unpacked) -> Iterator[Entry]:
+def with_libraries(programs: list[str], unpacked: Unpacked, tree: XenTree | None = None) -> Iterator[Entry]:
     """Yield the entries for `programs`, paths in `unpacked`, and for every library that one of them needs.
 
     Libraries are not searched for in a program's own folders (DT_RUNPATH): no package of a distribution has any there.
-    Raises `LabError` for one that no package has.
+    Those of a `tree` come first, then those of the packages, then this machine's, which the tree was linked against.
+    Raises `LabError` for one that is nowhere.
     """
     from xenqemu.xen import elf
 
@@ -262,12 +291,26 @@ def with_libraries(programs: list[str], unpacked: Unpacked) -> Iterator[Entry]:
             except elf.NotSharedObjectError:
                 continue  # a script, data, or a program that needs nothing
             for soname in needed:
-                found = next((path for place in _LIBRARIES if (path := f"{place}/{soname}") in unpacked), None)
+                found = _library(soname, unpacked, tree)
                 if found is None:
                     raise LabError(f"no package has {soname}, which {entry.path} needs", "report it")
                 if found not in seen:
                     seen.add(found)
                     waiting.append(found)
+                    if found.rpartition("/")[0] not in _LIBRARIES:  # where dom0's loader does not look
+                        yield link(f"{_LIBRARIES[0]}/{soname}", f"/{found}")
+
+
+def _library(soname: str, unpacked: Unpacked, tree: XenTree | None) -> str | None:
+    """Return the path in dom0 of the library `soname`; one of this machine is added to `unpacked`."""
+    places = (*(tree.libraries if tree else ()), *_LIBRARIES)
+    found = next((path for place in places if (path := f"{place}/{soname}") in unpacked), None)
+    if found is None and tree is not None:
+        file = find_library(soname)
+        if file is not None:
+            found = f"{_LIBRARIES[0]}/{soname}"
+            unpacked.add(found, file.resolve())
+    return found
 
 
 def describe(base: LabBase) -> Mapping[str, Any]:

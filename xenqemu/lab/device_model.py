@@ -20,6 +20,7 @@ from xenqemu.errors import LabError
 from xenqemu.lab.model import DOM0_FIRMWARE, OverlayFile
 from xenqemu.proc import run
 from xenqemu.sysroot import sysroot_of
+from xenqemu.xen import layout
 
 DOM0_ROOT = "/usr/lib/xenqemu/dm"
 _SCRIPT = b"#!"
@@ -115,8 +116,13 @@ def _interpreter(segment: Any) -> str:
 
 def _libraries(path: Path, loader: Sequence[str]) -> dict[str, Path]:
     environment = {"LC_ALL": "C"}
-    if "LD_LIBRARY_PATH" in os.environ:
-        environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
+    search = [os.environ["LD_LIBRARY_PATH"]] if os.environ.get("LD_LIBRARY_PATH") else []
+    # In a Xen tree's DESTDIR the libraries of that Xen are not yet where its RUNPATH says.
+    for folder in path.absolute().parents:
+        if folder.parts[-2:] == ("dist", "install"):
+            search += map(str, layout.prefix(folder, str(folder)).library_dirs)
+    if search:
+        environment["LD_LIBRARY_PATH"] = ":".join(search)
     # A library made for a newer processor, from a folder glibc-hwcaps, would not run on the emulated one.
     listed = run((*loader, "--glibc-hwcaps-mask", "none", "--list", path), env=environment, check=False)
     if not listed.ok:

@@ -19,7 +19,7 @@ from xenqemu.lab import console, cpio
 from xenqemu.lab.channel import Agent, AgentError, ChannelClosedError, ChannelTimeoutError
 from xenqemu.lab.emulator import STREAM_PORT, Wiring, arguments, find_emulator
 from xenqemu.lab.model import Completed, HostDisk, HostError, HostOptions, JobStatus, LabBase, OverlayFile
-from xenqemu.lab.recipe import Recipe, load_recipe
+from xenqemu.lab.recipe import Recipe, nearest_recipe
 from xenqemu.state import write_atomic
 from xenqemu.ui import Ui
 
@@ -269,7 +269,7 @@ def start_host(
     emulator = find_emulator()
     with ExitStack() as stack, ui.step(f"starting a virtual host with Xen {base.xen_version}"):
         try:
-            recipe = load_recipe(base.series)
+            recipe = nearest_recipe(base.series)
             initrd = _stage(recipe, base, overlay, options, run_dir)
             process, connection = _spawn(emulator, recipe, disks, options, run_dir, stack)
         except OSError as error:

@@ -17,8 +17,6 @@ from xenqemu.errors import LabError
 DOM0_FIRMWARE = "/usr/share/xenqemu/firmware"
 # A block device for `HostDisk` number N is a link in here, called N (from 0 on).
 DOM0_DISKS = "/dev/host-disk"
-# What Debian's libxl starts for a guest whose config names no device model.
-DOM0_DEVICE_MODEL = "/usr/libexec/xen-qemu-system-i386"
 # Bridge that exists in dom0, with an address, so that a guest can be pinged.
 DOM0_BRIDGE = "xenbr0"
 
@@ -33,7 +31,8 @@ class LabBase:
 
     `key` names it; `xen_version` is the packaged hypervisor's (`4.17.7`), `series` its first two numbers, and
     `packages` says which version of each package it consists of. `hypervisor` is an ELF, `kernel` a bzImage that an
-    HVM guest can boot, of release `kernel_release`; `base` is dom0's file system (cpio).
+    HVM guest can boot, of release `kernel_release`; `base` is dom0's file system (cpio). `device_model` is the path in
+    dom0 of what libxl starts for a guest whose config names no device model.
 
     `guest` is a folder with what a Linux guest of that kernel needs besides: `busybox` (static) and in `modules/`
     the kernel's modules for a guest's devices (uncompressed, see lab.toml), whose load order `modules` knows.
@@ -48,6 +47,7 @@ class LabBase:
     base: Path
     guest: Path
     packages: Mapping[str, str]
+    device_model: str = ""
 
     @property
     def dom0_kernel(self) -> Path:

@@ -101,6 +101,16 @@ class Unpacked:
             for path in _walk(folder):
                 self._files.setdefault(merged(str(path.relative_to(folder))), path)
 
+    def below(self, files: Mapping[str, Path]) -> Unpacked:
+        """Return these files with `files`, by their paths, laid over them."""
+        result = Unpacked(())
+        result._files = {**self._files, **files}
+        return result
+
+    def add(self, path: str, file: Path) -> None:
+        """Add one that no package has."""
+        self._files[path] = file
+
     def match(self, pattern: str) -> list[str]:
         """Return the paths that `pattern` (of fnmatch, `*` also over slashes) fits; LabError when there is none."""
         if pattern in self._files:

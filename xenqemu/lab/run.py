@@ -19,6 +19,7 @@ from xenqemu.lab.model import HostError, HostOptions, LabBase, OverlayFile
 from xenqemu.lab.recipe import default_series, known_series, load_recipe
 from xenqemu.lab.result import GuestResult, Report
 from xenqemu.lab.staging import StagedGuest, StageOptions, shared_disks, stage_guest
+from xenqemu.lab.tree import names_tree, series_of
 from xenqemu.state import write_atomic
 from xenqemu.ui import Ui
 from xenqemu.vm.xlcfg import XlConfig
@@ -86,16 +87,18 @@ def choose_xen(explicit: str | None, models: Sequence[DeviceModel], ui: Ui) -> s
     Where they do not say, it is the system's if the lab has that one, else the newest.
 
     A device model that is linked against another one is warned of: what its libxenctrl asks of the hypervisor can be
-    refused there (XEN_DOMCTL_INTERFACE_VERSION, xen/include/public/domctl.h). Raises `UsageError` for an unknown Xen.
+    refused there (XEN_DOMCTL_INTERFACE_VERSION, xen/include/public/domctl.h). Raises `UsageError` for an unknown Xen,
+    and `MissingError` for a folder that is no Xen tree.
     """
-    if explicit:
+    if explicit and not names_tree(explicit):
         load_recipe(explicit)
     linked = list(dict.fromkeys(model.xen for model in models if model.xen))
-    series = explicit or next((xen for xen in linked if xen in known_series()), None) or default_series()
+    chosen = explicit or next((xen for xen in linked if xen in known_series()), None) or default_series()
+    series = series_of(chosen)
     for model in models:
-        if model.xen and model.xen != series.removeprefix("distro:"):
+        if model.xen and model.xen != series:
             ui.warn(f"{model.path} is linked against Xen {model.xen}, and is tried under Xen {series}")
-    return series
+    return chosen
 
 
 @contextmanager

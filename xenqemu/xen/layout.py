@@ -60,6 +60,11 @@ def loader_searches(directory: Path) -> bool:
     return directory.resolve() in _loader_dirs()
 
 
+def find_library(soname: str) -> Path | None:
+    """Return the file of this machine that a program gets for `soname` when it is started, None when there is none."""
+    return next((path for folder in sorted(_loader_dirs()) if (path := folder / soname).is_file()), None)
+
+
 def is_tree(path: Path) -> bool:
     """Whether `path` is a Xen source tree."""
     return (path / "xen" / "Makefile").is_file() and (path / "tools" / "libs").is_dir()
