@@ -78,7 +78,7 @@ def prepare_sources(qemu: QemuSource, profile_name: str, state: StateDir, ui: Ui
     Raises what those stages raise: `SourceError`, `PatchError`, `UsageError`, `MissingError`.
     """
     profile = load_profile(profile_name)  # before anything is downloaded: a misspelt name should cost nothing
-    tree = _obtain(qemu, state, ui)
+    tree = obtain_qemu(qemu, state, ui)
     patched = apply_series(load_series(), tree, state, ui)
     if ui.verbose:
         for patch in patched.patches:
@@ -156,7 +156,7 @@ def deliver(artifact: Artifact, plan: BuildPlan, destination: Destination, ui: U
 
 def check_patches(qemu: QemuSource, state: StateDir, ui: Ui) -> CheckReport:
     """Check the series against a QEMU; see `xenqemu.series.check.check_series`."""
-    return check_series(load_series(), _obtain(qemu, state, ui), state, ui)
+    return check_series(load_series(), obtain_qemu(qemu, state, ui), state, ui)
 
 
 def export_patches(qemu: QemuSource, profile: str, folder: Path, state: StateDir, ui: Ui) -> tuple[Path, ...]:
@@ -175,7 +175,7 @@ def checkout_patches(qemu: QemuSource, profile: str, folder: Path, state: StateD
     from xenqemu.series.worktree import checkout_series
 
     loaded = load_profile(profile)
-    tree = _obtain(qemu, state, ui)
+    tree = obtain_qemu(qemu, state, ui)
     patched = apply_what_applies(load_series(), tree, state, ui)
     try:
         kind, commit = "target", add_target(patched, loaded, state, ui).commit
@@ -214,7 +214,8 @@ def describe_plan(plan: BuildPlan, state: StateDir) -> Mapping[str, object]:
     }
 
 
-def _obtain(qemu: QemuSource, state: StateDir, ui: Ui) -> QemuTree:
+def obtain_qemu(qemu: QemuSource, state: StateDir, ui: Ui) -> QemuTree:
+    """Return the pristine tree of a QEMU; see `xenqemu.source.obtain`."""
     from xenqemu.source import obtain
 
     return obtain(qemu, state, ui, supported_series=load_series().supported)
