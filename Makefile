@@ -18,7 +18,7 @@ BENCH_FLAGS ?=
 
 python := .venv/bin/python
 shell_scripts := scripts/bootstrap scripts/lock .ci/run
-python_scripts := scripts/contract scripts/contract-table scripts/state-table scripts/xl-keys
+python_scripts := scripts/contract scripts/contract-table scripts/state-table scripts/troubleshooting scripts/xl-keys
 quoted = '$(subst ','\'',$(1))'
 
 # MAKEFLAGS is complete only while a recipe runs, so these are expanded there. Its first word has the short options;

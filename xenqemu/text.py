@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
+_ESCAPES = re.compile(r"\x1b(?:[()].|\[[0-?]*[ -/]*[@-~]|[@-Z\\-_])|[\x00\x07\x08]")
+
+
+def plain(text: str) -> str:
+    """Return `text` of a terminal without escape sequences, with line feeds as line ends."""
+    return _ESCAPES.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
+
 
 def printable(value: object, keep: str = "") -> str:
     """Return `value` as text of one line that any terminal and any encoding takes, but for the characters in `keep`.

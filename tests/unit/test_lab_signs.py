@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xenqemu.lab.signs import Heard, Judge, Verdict, plain, spoken
+from xenqemu.lab.signs import Heard, Judge, Verdict, spoken
+from xenqemu.text import plain
 
 SEABIOS = "SeaBIOS (version 1.16.2-debian-1.16.2-1)\nSearching bootorder for: HALT\nenter handle_19:\n  NULL\n"
 DISK = SEABIOS + "Booting from Hard Disk...\nBooting from 0000:7c00\n"

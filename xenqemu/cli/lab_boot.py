@@ -124,6 +124,8 @@ def _report(booted: Any, fails: dict[str, str], ui: Ui, *, as_json: bool, keep: 
     for guest in report.guests:
         if guest.name not in fails and not guest.booted:
             ui.warn(f"{guest.name or guest.config}: {guest.reason}")
+            for sentence in filter(None, (guest.cause, guest.remedy)):
+                ui.note(f"  {sentence}")
             for line in guest.log:
                 ui.note(f"  {line}")
     if not ok:

@@ -23,6 +23,7 @@ _COMMANDS = {
     "matrix": ("matrix", "Build, and boot, every combination of QEMUs, Xens and profiles."),
     "vm": ("vm", "Point VM configs at a device model; list, show, check and revert them."),
     "lab": ("lab", "Boot real guests under a real Xen, in an emulated host."),
+    "explain": ("explain", "Say why a guest did not start or boot, from the logs of xl and the device model."),
     "contract": ("contract", "List what xl can ask a device model for, and check one against it."),
     "patches": ("patches", "List, check, export and maintain the patch series."),
     "xen": ("xen", "Look at a Xen that a device model can be built against."),

@@ -99,6 +99,7 @@ class _Boot:
         self._result = result
         self._console_start = host.console.stat().st_size
         self._deadline = time.monotonic() + wish.timeout
+        self._texts: dict[str, str] = {}
 
     def run(self) -> GuestResult:
         try:
@@ -107,7 +108,9 @@ class _Boot:
                 self._follow(watched)
         finally:
             self._save("device-model", self._device_model_log())
-        return self._result
+        if self._result.booted:
+            return self._result
+        return self._result.explained_by(reasons.explained(self._result.reason, self._texts))
 
     def _prepare(self) -> bool:
         for argv in self._wish.before:
@@ -239,6 +242,7 @@ class _Boot:
         self._save("firmware", watched.firmware())
 
     def _save(self, kind: str, text: str) -> None:
+        self._texts[kind] = text
         if text:
             (self._logs / f"{self._stem}.{kind}.log").write_text(text, encoding="utf-8", errors="surrogateescape")
 

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import re
-import tomllib
-from functools import cache
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
 
-from xenqemu.lab.signs import Heard, plain, spoken
+from xenqemu.explain import Explanation, explain, log_of
+from xenqemu.explain.matching import last_words as last_words_of
+from xenqemu.explain.table import name_of, reasons
+from xenqemu.lab.signs import Heard, spoken
+from xenqemu.text import plain
 
 _LAST_LINES = 20
-
-
-@cache
-def _rules() -> dict[str, Any]:
-    rules: dict[str, Any] = tomllib.loads((Path(__file__).parent / "reasons.toml").read_text(encoding="utf-8"))
-    return rules
 
 
 def last_lines(log: str, number: int = _LAST_LINES) -> tuple[str, ...]:
@@ -26,9 +21,16 @@ def last_lines(log: str, number: int = _LAST_LINES) -> tuple[str, ...]:
 
 def last_words(log: str) -> str:
     """Return the last line of a device model's log that can be why it ended, empty when there is none."""
-    chatter = [re.compile(pattern) for pattern in _rules()["device_model"]["chatter"]]
-    lines = (line.strip() for line in reversed(last_lines(log)))
-    return next((line for line in lines if not any(pattern.search(line) for pattern in chatter)), "")
+    return last_words_of(log_of(log, "device-model"))
+
+
+def explained(reason: str, texts: Mapping[str, str]) -> Explanation:
+    """Return what the table of causes makes of a guest that failed for `reason`.
+
+    `texts` are its logs by what the lab calls them: `xl`, `device-model`, `firmware`, `serial-port`, ...
+    """
+    logs = [log_of(text, name_of(f"guest.{name}.log")[0], name) for name, text in texts.items()]
+    return explain([*logs, log_of(reason, "lab")])
 
 
 def why_not_created(xl: str, log: str, seconds: float | None = None) -> str:
@@ -41,7 +43,7 @@ def why_not_created(xl: str, log: str, seconds: float | None = None) -> str:
         said = last_words(log)
         return f"xl create did not end within {seconds:.0f} s{f': {said}' if said else ''}"
     words = {"log": last_words(log)}
-    for rule in _rules()["xl"]:
+    for rule in reasons():
         match = re.search(rule["pattern"], xl)
         if match and (words["log"] or not rule.get("and_log")):
             return str(rule["reason"]).format(**(match.groupdict() | words))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from xenqemu.explain import Explanation
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class GuestResult:
 
     `create_seconds` is what `xl create` took, `boot_seconds` what passed from then until the sign, `steps_seconds` what
     the steps of its case took then. `sign` says by what it counts as booted, `reason` why it was not created or not
-    booted (one line), `log` is the end of the device model's log, `notes` what in its config was made to differ.
+    booted (one line), `cause` and `remedy` what the table of causes makes of that, `log` is the end of the device
+    model's log, `notes` what in its config was made to differ.
     """
 
     name: str
@@ -38,10 +41,19 @@ class GuestResult:
     boot_seconds: float | None = None
     steps_seconds: float | None = None
     reason: str = ""
+    cause: str = ""
+    remedy: str = ""
     memory: Memory | None = None
     screenshot: str = ""
     notes: tuple[str, ...] = ()
     log: tuple[str, ...] = ()
+
+    def explained_by(self, explanation: Explanation, remedy: str = "") -> GuestResult:
+        """Return the result of a guest that failed, with cause and remedy, which is `remedy` where no cause is."""
+        found = explanation.cause
+        if found is None:
+            return replace(self, remedy=remedy)
+        return replace(self, cause=found.cause, remedy=found.remedy)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the result as JSON values."""

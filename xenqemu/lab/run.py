@@ -16,6 +16,7 @@ from xenqemu.lab.device_model import DeviceModel
 from xenqemu.lab.emulator import find_emulator
 from xenqemu.lab.host import Host, start_host
 from xenqemu.lab.model import HostError, HostOptions, LabBase, OverlayFile
+from xenqemu.lab.reasons import explained
 from xenqemu.lab.recipe import default_series, known_series, load_recipe
 from xenqemu.lab.result import GuestResult, Report
 from xenqemu.lab.staging import StagedGuest, StageOptions, shared_disks, stage_guest
@@ -69,16 +70,13 @@ def _plan_one(order: Order) -> Planned:
         return Planned(order, stage_guest(order.config, order.options), None)
     except LabError as error:
         model = order.options.device_model or order.config.text("device_model_override") or ""
-        return Planned(
-            order,
-            None,
-            GuestResult(
-                name=order.config.text("name") or "",
-                config=order.config.name,
-                device_model=str(model),
-                reason=error.message,
-            ),
+        failed = GuestResult(
+            name=order.config.text("name") or "",
+            config=order.config.name,
+            device_model=str(model),
+            reason=error.message,
         )
+        return Planned(order, None, failed.explained_by(explained(error.message, {}), error.hint))
 
 
 def choose_xen(explicit: str | None, models: Sequence[DeviceModel], ui: Ui) -> str:
@@ -167,7 +165,7 @@ def _boot_all(host: Host, planned: Sequence[Planned], run: Path, ui: Ui) -> Iter
             yield result
         except HostError as error:
             failed = f"the virtual host failed: {error.message}"
-            yield replace(unknown, reason=failed)
+            yield replace(unknown, reason=failed).explained_by(explained(failed, {}), error.hint)
 
 
 def host_options(guests: Sequence[StagedGuest], overlay: Sequence[OverlayFile], *, together: bool) -> HostOptions:

@@ -29,6 +29,12 @@ def run_folder(state: StateDir) -> Iterator[Path]:
         yield folder
 
 
+def last_runs(state: StateDir) -> tuple[Path, ...]:
+    """Return the folders of the runs that are kept, the last one first."""
+    top = state.lab / "runs"
+    return tuple(reversed(_numbered(top))) if top.is_dir() else ()
+
+
 def _numbered(top: Path) -> list[Path]:
     return sorted((path for path in top.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
 

@@ -10,9 +10,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from xenqemu.explain import causes
+from xenqemu.text import plain
+
 # enum xenbus_state of Xen's public/io/xenbus.h
 _CONNECTED = "4"
-_ESCAPES = re.compile(r"\x1b(?:[()].|\[[0-?]*[ -/]*[@-~]|[@-Z\\-_])|[\x00\x07\x08]")
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,6 @@ def _rules() -> dict[str, Any]:
 @cache
 def _firmware_line() -> re.Pattern[str]:
     return re.compile("|".join(f"(?:{line})" for line in _rules()["firmware"]["lines"]))
-
-
-def plain(text: str) -> str:
-    """Return `text` of a terminal without escape sequences, with line feeds as line ends."""
-    return _ESCAPES.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def spoken(text: str) -> str:
@@ -131,12 +128,12 @@ class Judge:
 
 
 def _failure(heard: Heard) -> str:
-    texts = {"serial": "\n".join(map(plain, heard.text.values())), "xen": plain(heard.xen)}
-    for rule in _rules()["failure"]:
-        for place in rule["on"]:
-            match = re.search(rule["pattern"], texts[place])
+    texts = {"guest": "\n".join(map(plain, heard.text.values())), "firmware": plain(heard.xen)}
+    for rule in causes():
+        for place in rule.on if rule.fatal else ():
+            match = rule.pattern.search(texts.get(place, ""))
             if match:
-                return str(rule["reason"]).format(**match.groupdict(), boot=_boot_attempts(texts["xen"]))
+                return rule.reason.format(**match.groupdict(), boot=_boot_attempts(texts["firmware"]))
     return ""
 
 

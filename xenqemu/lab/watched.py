@@ -13,7 +13,7 @@ from xenqemu.lab.domain import Life, guest_lines, read_life, read_rollup, read_s
 from xenqemu.lab.host import Host
 from xenqemu.lab.result import Memory
 from xenqemu.lab.screen import Screen
-from xenqemu.lab.signs import plain
+from xenqemu.text import plain
 from xenqemu.vm.guest import GuestView
 
 LOGS = "/var/log/xen"

@@ -1,0 +1,58 @@
+"""`xenqemu explain`: why a guest did not start, in a sentence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from xenqemu.cli.common import json_option, print_json, session
+from xenqemu.errors import EXIT_LAB, EXIT_OK
+
+if TYPE_CHECKING:
+    from xenqemu.explain import Explanation
+
+# click keeps the lines of a paragraph that begins with this.
+_EXAMPLES = """\b
+Examples:
+  xenqemu explain my-guest
+  xl -vvv create my.cfg 2>&1 | xenqemu explain - /var/log/xen/qemu-dm-my-guest.log
+  xenqemu explain /var/log/xen --json
+  xenqemu explain"""
+
+
+@click.command("explain", epilog=_EXAMPLES)
+@click.argument("names", metavar="[NAME|LOG|DIR]...", nargs=-1)
+@json_option
+def command(names: tuple[str, ...], as_json: bool) -> int:
+    """Say why a guest did not start or boot, from the logs of xl, libxl, the device model and the guest.
+
+    NAME is a guest's: its logs are looked for where xl, libxl and libvirt put them, then in the lab's runs. LOGs are
+    read together, as of one guest; - is standard input. DIR is a folder of logs, as /var/log/xen. With nothing named,
+    the lab's last run. Ends with 8 when something failed and the cause is not known; then the lines that matter follow.
+    """
+    from xenqemu.explain_pipeline import explain_named
+
+    found = explain_named(names, session(create=False).state)
+    if as_json:
+        print_json({"explanations": [one.as_dict() for one in found]})
+    else:
+        for one in found:
+            _print(one)
+    return EXIT_LAB if any(one.failed and not one.known for one in found) else EXIT_OK
+
+
+def _print(one: Explanation) -> None:
+    subject = one.subject or "the guest"
+    if not one.failed:
+        click.echo(f"{subject}: nothing in its logs speaks of a failure")
+        return
+    if not one.findings:
+        click.echo(f"{subject}: the cause is not known; these lines matter:")
+    for number, finding in enumerate(one.findings):
+        click.echo(f"{subject}: {'also: ' if number else ''}{finding.cause}")
+        click.echo(f"  {finding.remedy}")
+        for line in finding.lines:
+            click.echo(f"    {line}")
+    for line in one.lines:
+        click.echo(f"    {line}")

@@ -1,0 +1,53 @@
+"""docs/troubleshooting.md, made of the table of causes so that the two cannot differ."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from xenqemu.explain.matching import explain
+from xenqemu.explain.model import Cause, Finding, Log
+from xenqemu.explain.reading import log_of
+from xenqemu.explain.table import causes, kinds
+
+# What a device model says that nobody has an explanation for, for the entries that quote it.
+_WORDS = "qemu-system-xen: something new"
+
+
+def example_logs(cause: Cause) -> tuple[Log, ...]:
+    """Return logs of which `cause` is what is to be found: its example, and what it needs besides."""
+    kind = cause.on[0]
+    said = f"{cause.needs.example}\n" if cause.needs else ""
+    logs = [log_of(f"{said}{cause.example}", kind, "log")]
+    if cause.silent:
+        logs.append(log_of("", cause.silent))
+    if cause.talking:
+        logs.append(log_of(_WORDS, cause.talking))
+    return tuple(logs)
+
+
+def example(cause: Cause) -> Finding:
+    """Return what is made of the example of `cause`; raises `LookupError` when another entry is found there."""
+    found = explain(example_logs(cause)).cause
+    if found is None or found.id != cause.id:
+        raise LookupError(f"the example of {cause.id} is explained by {found.id if found else 'nothing'}")
+    return found
+
+
+def page() -> str:
+    """Return the text of docs/troubleshooting.md."""
+    loader = FileSystemLoader(Path(__file__).parent / "templates")
+    environment = Environment(
+        loader=loader,
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,  # noqa: S701 (Markdown)
+    )
+    sections = [
+        (title, [(cause, example(cause)) for cause in causes() if cause.on[0] == kind])
+        for kind, title in kinds().items()
+    ]
+    return environment.get_template("troubleshooting.md.j2").render(sections=[one for one in sections if one[1]])
