@@ -117,3 +117,10 @@ def _time(path: Path) -> float:
         return path.stat().st_mtime
     except OSError:  # rotated meanwhile
         return 0.0
+
+
+def guests_with_logs(state: StateDir) -> tuple[str, ...]:
+    """Return the names of the guests that have logs where xl and libxl put them, or in the lab's last run."""
+    folders = [*dict.fromkeys(path.parent for path in places("x")), *last_runs(state)[:1]]
+    names = (name_of(path.name)[1] for folder in folders if folder.is_dir() for path in folder.iterdir())
+    return tuple(sorted({name for name in names if name}))

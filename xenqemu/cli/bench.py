@@ -9,7 +9,9 @@ from typing import Any
 import click
 
 from xenqemu.bench.model import PARTS, USUAL_PARTS
+from xenqemu.cli import complete
 from xenqemu.cli.common import DeviceModelName, jobs_option, json_option, print_json, print_table, session
+from xenqemu.cli.help import examples
 
 
 class _Parts(click.ParamType[tuple[str, ...]]):
@@ -26,12 +28,11 @@ class _Parts(click.ParamType[tuple[str, ...]]):
         return words
 
 
-# click keeps the lines of a paragraph that begins with this.
-_EXAMPLES = """\b
-Examples:
-  xenqemu bench --dm dist/bin/qemu-system-xen --dm /usr/libexec/xen-qemu-system-i386 --only size,lab
-  xenqemu bench --against guide --against xenqemu --only build --repeat 1
-  xenqemu bench --all --page docs/benchmarks.md"""
+_EXAMPLES = examples(
+    "xenqemu bench --dm dist/bin/qemu-system-xen --dm /usr/libexec/xen-qemu-system-i386 --only size,lab",
+    "xenqemu bench --against guide --against xenqemu --only build --repeat 1",
+    "xenqemu bench --all --page docs/benchmarks.md",
+)
 
 
 @click.command("bench", epilog=_EXAMPLES)
@@ -43,7 +44,13 @@ Examples:
     type=DeviceModelName(),
     help="Measure this device model, or `distro`; without --against, only those.",
 )
-@click.option("--against", metavar="NAME", multiple=True, help="Measure this one of the contenders.  [all of them]")
+@click.option(
+    "--against",
+    metavar="NAME",
+    multiple=True,
+    shell_complete=complete.contenders,
+    help="Measure this one of the contenders.  [all of them]",
+)
 @click.option(
     "--only", "parts", metavar="LIST", type=_Parts(), default=USUAL_PARTS, help="Of build,size,lab,configs,boots."
 )

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from xenqemu.cli import complete
 from xenqemu.cli.common import (
     OFFLOAD,
     SETTING_HELP,
@@ -21,16 +22,24 @@ from xenqemu.cli.common import (
     session,
     source_options,
 )
+from xenqemu.cli.help import examples, suggest
 
 _TEXT = ("qemu", "xen", "profile", "out", "cc")
 _SWITCHES = ("dirty", "debug_info", "build_xen_libs")
 
 
-@click.command("build")
+@click.command(
+    "build",
+    epilog=examples(
+        "xenqemu build",
+        "xenqemu build --qemu distro:10.0 --xen xen-unstable/dist/install --profile full --out dm",
+        "xenqemu build --qemu ~/src/qemu --dirty --debug-info --json",
+    ),
+)
 @source_options
-@click.option("--xen", metavar="WHERE", help=f"{SETTING_HELP['xen']} [system]")
+@click.option("--xen", metavar="WHERE", shell_complete=complete.wheres, help=f"{SETTING_HELP['xen']} [system]")
 @click.option("--build-xen-libs", is_flag=True, default=None, help=SETTING_HELP["build-xen-libs"])
-@click.option("--profile", metavar="NAME", help=f"{SETTING_HELP['profile']} [hvm]")
+@click.option("--profile", metavar="NAME", shell_complete=complete.profiles, help=f"{SETTING_HELP['profile']} [hvm]")
 @click.option("--out", metavar="DIR", help=f"{SETTING_HELP['out']} [./dist]")
 @jobs_option
 @cc_option
@@ -83,5 +92,7 @@ def command(as_json: bool, dry_run: bool, **options: Any) -> None:
     binary = deliver(carry_out(plan, context.state, context.ui), plan, destination, context.ui)
     if as_json:
         print_json({"binary": binary.absolute(), "key": plan.key, "cached": plan.artifact is not None})
-    else:
-        click.echo(binary)
+        return
+    click.echo(binary)
+    if layout is None:
+        suggest(context.ui, "`xenqemu vm use CONFIG` points a guest at it, `xenqemu lab boot CONFIG` boots one with it")

@@ -7,18 +7,19 @@ from dataclasses import asdict
 import click
 
 from xenqemu.cli.common import json_option, print_json, print_table, session
+from xenqemu.cli.help import CommandGroup, examples
 
 
 def _size(count: int) -> str:
     return f"{count / 1e6:.1f} MB"
 
 
-@click.group("cache")
+@click.group("cache", cls=CommandGroup, epilog=examples("xenqemu cache list", "xenqemu cache prune --keep 3"))
 def command() -> None:
     """List and prune what is kept in the state directory."""
 
 
-@command.command("list")
+@command.command("list", epilog=examples("xenqemu cache list --json"))
 @json_option
 def list_(as_json: bool) -> None:
     """List the artifacts, the most recently used first, and the lab's virtual hosts."""
@@ -46,7 +47,7 @@ def list_(as_json: bool) -> None:
         )
 
 
-@command.command("prune")
+@command.command("prune", epilog=examples("xenqemu cache prune --keep 3", "xenqemu cache prune --all"))
 @click.option(
     "--keep", metavar="N", type=click.IntRange(min=0), default=10, show_default=True, help="Artifacts to keep."
 )

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from xenqemu.archive.naming import names_packaged
+from xenqemu.cli import complete
 from xenqemu.settings import SETTINGS, Settings, Value, resolve
 from xenqemu.source.model import QemuSource
 from xenqemu.state import StateDir
@@ -67,7 +69,9 @@ def source_options(function: F) -> F:
     """Give a command the options that name a QEMU."""
     for decorate in reversed(
         (
-            click.option("--qemu", metavar="SOURCE", help=f"{SETTING_HELP['qemu']} [distro]"),
+            click.option(
+                "--qemu", metavar="SOURCE", shell_complete=complete.qemus, help=f"{SETTING_HELP['qemu']} [distro]"
+            ),
             click.option("--dirty/--no-dirty", default=None, help=SETTING_HELP["dirty"]),
             click.option("--sha256", metavar="HEX", help="the tarball's SHA-256"),
             click.option("--signature", metavar="FILE", type=click.Path(path_type=Path), help="its detached signature"),
@@ -109,6 +113,10 @@ class ConfigPath(click.Path):
             self.fail("the path is empty", param, ctx)
         return super().convert(value, param, ctx)
 
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+        """Return the VM configs here and in the usual folders, or what makes the shell complete a file."""
+        return complete.configs(ctx, param, incomplete)
+
 
 class DeviceModelName(click.Path):
     """A device model's file, or `distro`, `distro:4.17` for the one that the distribution of that Xen ships with it."""
@@ -119,6 +127,10 @@ class DeviceModelName(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return a path, or the text of a name."""
         return value if isinstance(value, str) and names_packaged(value) else super().convert(value, param, ctx)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+        """Return the names of packaged ones, or what makes the shell complete a file."""
+        return complete.device_models(ctx, param, incomplete)
 
 
 device_model_option = click.option(

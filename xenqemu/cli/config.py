@@ -5,14 +5,15 @@ from __future__ import annotations
 import click
 
 from xenqemu.cli.common import json_option, print_json, print_table, session
+from xenqemu.cli.help import CommandGroup, examples
 
 
-@click.group("config")
+@click.group("config", cls=CommandGroup, epilog=examples("xenqemu config show"))
 def command() -> None:
     """Show the settings: xenqemu.toml, XENQEMU_* variables and options."""
 
 
-@command.command("show")
+@command.command("show", epilog=examples("xenqemu config show", "xenqemu --state-dir /srv/xenqemu config show --json"))
 @json_option
 def show(as_json: bool) -> None:
     """Show every setting, its value and where the value comes from."""

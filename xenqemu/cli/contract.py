@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from xenqemu.cli import complete
 from xenqemu.cli.common import (
     LAB_XEN_HELP,
     DeviceModelName,
@@ -16,17 +17,28 @@ from xenqemu.cli.common import (
     print_table,
     session,
 )
+from xenqemu.cli.help import CommandGroup, examples
 from xenqemu.errors import EXIT_LAB, EXIT_OK
 
-_XEN_OPTION = click.option("--xen", metavar="VERSION", help="4.17, 4.20.1: a release, or the newest of a series.")
+_XEN_OPTION = click.option(
+    "--xen", metavar="VERSION", shell_complete=complete.xens, help="4.17, 4.20.1: a release, or the newest of a series."
+)
 
 
-@click.group("contract")
+@click.group(
+    "contract",
+    cls=CommandGroup,
+    epilog=examples(
+        "xenqemu contract list --xen 4.20",
+        "xenqemu contract check dist/bin/qemu-system-xen",
+        "xenqemu contract run --dm distro",
+    ),
+)
 def command() -> None:
     """List what xl can ask a device model for, and try it on one: without Xen, and under a real one."""
 
 
-@command.command("list")
+@command.command("list", epilog=examples("xenqemu contract list --xen 4.20"))
 @_XEN_OPTION
 @json_option
 def list_(xen: str | None, as_json: bool) -> None:
@@ -54,7 +66,13 @@ def list_(xen: str | None, as_json: bool) -> None:
     )
 
 
-@command.command("check")
+@command.command(
+    "check",
+    epilog=examples(
+        "xenqemu contract check dist/bin/qemu-system-xen --xen 4.17",
+        "xenqemu contract check distro:4.20 --all --junit contract.xml",
+    ),
+)
 @click.argument("binary", type=DeviceModelName())
 @_XEN_OPTION
 @click.option("--data", metavar="DIR", multiple=True, type=click.Path(path_type=Path), help="More data files (-L).")
@@ -92,10 +110,16 @@ def check(
     return EXIT_LAB if report.refused else EXIT_OK
 
 
-@command.command("run")
-@click.argument("names", metavar="[CASE]...", nargs=-1)
+@command.command(
+    "run",
+    epilog=examples(
+        "xenqemu contract run --dm dist/bin/qemu-system-xen",
+        "xenqemu contract run acpi-off restrict --dm distro --xen 4.20 --json",
+    ),
+)
+@click.argument("names", metavar="[CASE]...", nargs=-1, shell_complete=complete.cases)
 @device_model_option
-@click.option("--xen", metavar="XEN", help=LAB_XEN_HELP)
+@click.option("--xen", metavar="XEN", shell_complete=complete.xens, help=LAB_XEN_HELP)
 @click.option("--jobs", metavar="N", type=click.IntRange(1), help="Hosts at once.  [as processors and memory allow]")
 @click.option("--junit", metavar="FILE", type=click.Path(path_type=Path), help="Write the results as JUnit XML too.")
 @click.option("--all", "everything", is_flag=True, help="Show what works, too.")

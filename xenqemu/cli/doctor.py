@@ -7,10 +7,11 @@ from dataclasses import asdict
 import click
 
 from xenqemu.cli.common import json_option, print_json, print_table, session
+from xenqemu.cli.help import examples
 from xenqemu.errors import EXIT_MISSING, EXIT_OK
 
 
-@click.command("doctor")
+@click.command("doctor", epilog=examples("xenqemu doctor", "xenqemu doctor --json"))
 @json_option
 def command(as_json: bool) -> int:
     """Check compilers, headers, tools and disk space, and say how to get what is missing."""

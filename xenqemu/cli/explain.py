@@ -6,23 +6,24 @@ from typing import TYPE_CHECKING
 
 import click
 
+from xenqemu.cli import complete
 from xenqemu.cli.common import json_option, print_json, session
+from xenqemu.cli.help import examples
 from xenqemu.errors import EXIT_LAB, EXIT_OK
 
 if TYPE_CHECKING:
     from xenqemu.explain import Explanation
 
-# click keeps the lines of a paragraph that begins with this.
-_EXAMPLES = """\b
-Examples:
-  xenqemu explain my-guest
-  xl -vvv create my.cfg 2>&1 | xenqemu explain - /var/log/xen/qemu-dm-my-guest.log
-  xenqemu explain /var/log/xen --json
-  xenqemu explain"""
+_EXAMPLES = examples(
+    "xenqemu explain my-guest",
+    "xl -vvv create my.cfg 2>&1 | xenqemu explain - /var/log/xen/qemu-dm-my-guest.log",
+    "xenqemu explain /var/log/xen --json",
+    "xenqemu explain",
+)
 
 
 @click.command("explain", epilog=_EXAMPLES)
-@click.argument("names", metavar="[NAME|LOG|DIR]...", nargs=-1)
+@click.argument("names", metavar="[NAME|LOG|DIR]...", nargs=-1, shell_complete=complete.guests)
 @json_option
 def command(names: tuple[str, ...], as_json: bool) -> int:
     """Say why a guest did not start or boot, from the logs of xl, libxl, the device model and the guest.

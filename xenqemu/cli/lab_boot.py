@@ -11,7 +11,9 @@ from typing import Any, TypeVar
 
 import click
 
+from xenqemu.cli import complete
 from xenqemu.cli.common import LAB_XEN_HELP, ConfigPath, DeviceModelName, json_option, print_json, print_table, session
+from xenqemu.cli.help import examples, suggest
 from xenqemu.errors import EXIT_LAB, EXIT_OK
 from xenqemu.ui import Ui
 
@@ -28,7 +30,12 @@ def _boot_options(function: F) -> F:
                 type=DeviceModelName(),
                 help="The device model, or `distro`.  [what the config names, else the newest that was built]",
             ),
-            click.option("--xen", metavar="XEN", help=LAB_XEN_HELP),
+            click.option(
+                "--xen",
+                metavar="XEN",
+                shell_complete=complete.xens,
+                help=LAB_XEN_HELP,
+            ),
             click.option("--timeout", metavar="S", type=click.FloatRange(1), help="Seconds for each guest."),
             click.option("--show-console", is_flag=True, help="Show on stderr what the guests write."),
             click.option("--keep", is_flag=True, help="Leave guests running, and the host up until Ctrl-C."),
@@ -39,7 +46,13 @@ def _boot_options(function: F) -> F:
     return function
 
 
-@click.command("boot")
+@click.command(
+    "boot",
+    epilog=examples(
+        "xenqemu lab boot my.cfg --screenshot screen.png",
+        'xenqemu lab boot my.cfg --dm dist/bin/qemu-system-xen --xen 4.20 --expect "login:" --json',
+    ),
+)
 @click.argument("configs", metavar="CONFIG...", nargs=-1, required=True, type=ConfigPath())
 @click.option("--expect", metavar="REGEX", default="", help="What a guest has to write, as the only sign.")
 @click.option("--screenshot", metavar="FILE.png", type=click.Path(dir_okay=False, path_type=Path), help="A picture.")
@@ -56,8 +69,15 @@ def boot(configs: tuple[Path, ...], as_json: bool, show_console: bool, keep: boo
         return _report(booted, {}, context.ui, as_json=as_json, keep=keep)
 
 
-@click.command("cases")
-@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.command(
+    "cases",
+    epilog=examples(
+        "xenqemu lab cases",
+        "xenqemu lab cases boot-sector sound --dm distro",
+        "xenqemu lab cases boot-sector --save guests",
+    ),
+)
+@click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=complete.cases)
 @click.option("--list", "list_only", is_flag=True, help="List the cases.")
 @click.option(
     "--save", metavar="DIR", type=click.Path(path_type=Path), help="Write their configs and files, and boot nothing."
@@ -130,6 +150,11 @@ def _report(booted: Any, fails: dict[str, str], ui: Ui, *, as_json: bool, keep: 
                 ui.note(f"  {line}")
     if not ok:
         ui.note(f"logs: {report.run}")
+        suggest(ui, f"`xenqemu explain {report.run}` says all that they tell")
+    elif not as_json and not keep:
+        suggest(
+            ui, "`xl create` on a Xen host starts it the same way; `xenqemu contract run` tries all that xl can ask for"
+        )
     if keep and booted.host is not None:
         _hold(booted.host, ui)
     return EXIT_OK if ok else EXIT_LAB

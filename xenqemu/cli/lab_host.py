@@ -7,15 +7,24 @@ from pathlib import Path
 
 import click
 
+from xenqemu.cli import complete
 from xenqemu.cli.common import DeviceModelName, json_option, print_facts, print_json, print_table, session
+from xenqemu.cli.help import examples
 from xenqemu.errors import EXIT_LAB, EXIT_OK
 
 _XEN_HELP = "4.17, 4.20, or a built Xen tree.  [the system's if it is one of them, else the newest]"
 
 
-@click.command("prepare")
-@click.option("--xen", metavar="XEN", help=_XEN_HELP)
-@click.option("--xen-tree", metavar="DIR", help="Take hypervisor and toolstack from DIR/dist/install.")
+@click.command(
+    "prepare", epilog=examples("xenqemu lab prepare --xen distro:4.20", "xenqemu lab prepare --xen-tree ../xen")
+)
+@click.option("--xen", metavar="XEN", shell_complete=complete.xens, help=_XEN_HELP)
+@click.option(
+    "--xen-tree",
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False),
+    help="Take hypervisor and toolstack from DIR/dist/install.",
+)
 @click.option("--refresh", is_flag=True, help="Ask the package archive for what it has now.")
 @json_option
 def prepare(xen: str | None, xen_tree: str | None, refresh: bool, as_json: bool) -> None:
@@ -40,8 +49,11 @@ def prepare(xen: str | None, xen_tree: str | None, refresh: bool, as_json: bool)
     print_table(("package", "version"), sorted(base["packages"].items()))
 
 
-@click.command("shell")
-@click.option("--xen", metavar="XEN", help=_XEN_HELP)
+@click.command(
+    "shell",
+    epilog=examples("xenqemu lab shell --dm dist/bin/qemu-system-xen", 'echo "xl info" | xenqemu lab shell --xen 4.20'),
+)
+@click.option("--xen", metavar="XEN", shell_complete=complete.xens, help=_XEN_HELP)
 @click.option(
     "--dm",
     "device_model",

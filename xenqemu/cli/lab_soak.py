@@ -6,15 +6,17 @@ from pathlib import Path
 
 import click
 
+from xenqemu.cli import complete
 from xenqemu.cli.common import LAB_XEN_HELP, device_model_option, json_option, print_json, print_table, session
+from xenqemu.cli.help import examples
 from xenqemu.errors import EXIT_LAB, EXIT_OK
 
 
-@click.command("soak")
+@click.command("soak", epilog=examples("xenqemu lab soak --cycles 20 --saves 5 --dm dist/bin/qemu-system-xen"))
 @click.option("--cycles", metavar="N", type=click.IntRange(0), default=100, show_default=True, help="Guests.")
 @click.option("--saves", metavar="N", type=click.IntRange(0), default=20, show_default=True, help="Saves of one guest.")
 @device_model_option
-@click.option("--xen", metavar="XEN", help=LAB_XEN_HELP)
+@click.option("--xen", metavar="XEN", shell_complete=complete.xens, help=LAB_XEN_HELP)
 @json_option
 def soak(cycles: int, saves: int, device_model: Path | str | None, xen: str | None, as_json: bool) -> int:
     """Create, run and destroy guests, save and restore one, and say what is left of it in dom0; exit 8 for a leak."""

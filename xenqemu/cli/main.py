@@ -15,6 +15,7 @@ from types import FrameType
 import click
 
 import xenqemu
+from xenqemu.cli.help import CommandGroup, examples
 from xenqemu.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, MissingError, XenqemuError, is_disk_full
 
 # Each command's module is imported when it is called, which keeps `--help` and a build with nothing to do quick.
@@ -33,12 +34,14 @@ _COMMANDS = {
     "doctor": ("doctor", "Check what this machine has and lacks for a build."),
     "config": ("config", "Show the settings and where each comes from."),
     "subproject": ("subproject", "Make a folder that Xen's own build takes for a QEMU source."),
+    "completion": ("completion", "Make bash, zsh or fish complete commands, options and names."),
+    "man": ("man", "Write the manual pages."),
 }
 # What only scripts call that xenqemu has written: not listed.
 _INNER = {"from-xen": ("from_xen", "Configure, build and install for Xen's build.")}
 
 
-class _LazyGroup(click.Group):
+class _LazyGroup(CommandGroup):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
 
@@ -58,7 +61,8 @@ class _LazyGroup(click.Group):
 @click.group(
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 done, 1 bug, 2 usage, 3 source, 4 patch, 5 missing, 6 build, 7 VM config, 8 lab, "
+    epilog=examples("xenqemu doctor", "xenqemu build", "xenqemu vm use my.cfg", "xenqemu lab boot my.cfg")
+    + "\n\nExit codes: 0 done, 1 bug, 2 usage, 3 source, 4 patch, 5 missing, 6 build, 7 VM config, 8 lab, "
     "130 interrupted.",
 )
 @click.version_option(xenqemu.__version__, prog_name="xenqemu")

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from xenqemu.cli import complete
 from xenqemu.cli.common import (
     OFFLOAD,
     SETTING_HELP,
@@ -19,6 +20,7 @@ from xenqemu.cli.common import (
     print_table,
     session,
 )
+from xenqemu.cli.help import examples
 
 
 class _Words(click.ParamType[tuple[str, ...]]):
@@ -34,18 +36,47 @@ class _Words(click.ParamType[tuple[str, ...]]):
         return words
 
 
-# click keeps the lines of a paragraph that begins with this.
-_EXAMPLES = """\b
-Examples:
-  xenqemu matrix --qemu 7.2,10.0,10.2 --xen 4.17,4.20 --boot boot-sector
-  xenqemu matrix --qemu 10.2,../qemu@master --shard 2/2 --json"""
+_EXAMPLES = examples(
+    "xenqemu matrix --qemu 7.2,10.0,10.2 --xen 4.17,4.20 --boot boot-sector",
+    "xenqemu matrix --qemu 10.2,../qemu@master --shard 2/2 --json",
+)
 
 
 @click.command("matrix", epilog=_EXAMPLES)
-@click.option("--qemu", "qemus", metavar="LIST", type=_Words(), help="Releases or sources.  [every supported one]")
-@click.option("--xen", "xens", metavar="LIST", type=_Words(), default="system", help="4.17,4.20, or as build takes it.")
-@click.option("--profile", "profiles", metavar="LIST", type=_Words(), default="hvm", help=SETTING_HELP["profile"])
-@click.option("--boot", metavar="LIST", type=_Words(), default=(), help="Boot these cases or groups with each result.")
+@click.option(
+    "--qemu",
+    "qemus",
+    metavar="LIST",
+    type=_Words(),
+    shell_complete=complete.release_list,
+    help="Releases or sources.  [every supported one]",
+)
+@click.option(
+    "--xen",
+    "xens",
+    metavar="LIST",
+    type=_Words(),
+    shell_complete=complete.xen_list,
+    default="system",
+    help="4.17,4.20, or as build takes it.",
+)
+@click.option(
+    "--profile",
+    "profiles",
+    metavar="LIST",
+    type=_Words(),
+    shell_complete=complete.profile_list,
+    default="hvm",
+    help=SETTING_HELP["profile"],
+)
+@click.option(
+    "--boot",
+    metavar="LIST",
+    type=_Words(),
+    shell_complete=complete.case_list,
+    default=(),
+    help="Boot these cases or groups with each result.",
+)
 @click.option("--shard", metavar="I/N", default="1/1", help="Do part I of N, for as many machines.")
 @click.option("--out", metavar="DIR", type=click.Path(path_type=Path), default="dist", show_default=True)
 @jobs_option

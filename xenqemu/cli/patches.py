@@ -8,17 +8,25 @@ from typing import Any
 
 import click
 
+from xenqemu.cli import complete
 from xenqemu.cli.common import json_option, parse_qemu, print_json, print_table, session, source_options
+from xenqemu.cli.help import CommandGroup, examples
 from xenqemu.errors import EXIT_OK, EXIT_PATCH
 
 
-@click.group("patches")
+@click.group(
+    "patches",
+    cls=CommandGroup,
+    epilog=examples("xenqemu patches list --for 10.2", "xenqemu patches check --qemu ~/src/qemu@master"),
+)
 def command() -> None:
     """List, check, export and maintain the xen-dm patch series."""
 
 
-@command.command("list")
-@click.option("--for", "version", metavar="VERSION", help="Only what applies to this QEMU.")
+@command.command("list", epilog=examples("xenqemu patches list --for 10.2"))
+@click.option(
+    "--for", "version", metavar="VERSION", shell_complete=complete.releases, help="Only what applies to this QEMU."
+)
 @json_option
 def list_(version: str | None, as_json: bool) -> None:
     """List the topics and the file of each, for one QEMU or for all that are supported."""
@@ -34,7 +42,12 @@ def list_(version: str | None, as_json: bool) -> None:
         )
 
 
-@command.command("check")
+@command.command(
+    "check",
+    epilog=examples(
+        "xenqemu patches check --qemu distro:10.0", "xenqemu patches check --qemu ~/src/qemu@master --json"
+    ),
+)
 @source_options
 @json_option
 def check(as_json: bool, **options: Any) -> int:
@@ -60,9 +73,14 @@ def check(as_json: bool, **options: Any) -> int:
     return EXIT_PATCH if report.failed else EXIT_OK
 
 
-@command.command("export")
+@command.command("export", epilog=examples("xenqemu patches export series --qemu distro:10.2"))
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--profile", metavar="NAME", help="The profile whose target files the last patch adds.")
+@click.option(
+    "--profile",
+    metavar="NAME",
+    shell_complete=complete.profiles,
+    help="The profile whose target files the last patch adds.",
+)
 @source_options
 @json_option
 def export(folder: Path, profile: str | None, as_json: bool, **options: Any) -> None:
@@ -79,9 +97,14 @@ def export(folder: Path, profile: str | None, as_json: bool, **options: Any) -> 
             click.echo(path)
 
 
-@command.command("checkout")
+@command.command("checkout", epilog=examples("xenqemu patches checkout work --qemu distro:10.2"))
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--profile", metavar="NAME", help="The profile whose target files the last commit adds.")
+@click.option(
+    "--profile",
+    metavar="NAME",
+    shell_complete=complete.profiles,
+    help="The profile whose target files the last commit adds.",
+)
 @source_options
 def checkout(folder: Path, profile: str | None, **options: Any) -> None:
     """Make FOLDER a git work tree of a QEMU with the series on it, one commit a topic."""
@@ -93,9 +116,19 @@ def checkout(folder: Path, profile: str | None, **options: Any) -> None:
     click.echo(folder)
 
 
-@command.command("refresh")
+@command.command(
+    "refresh",
+    epilog=examples(
+        "xenqemu patches refresh work", "xenqemu patches refresh work --topic 040-acpi-without-cxl --split"
+    ),
+)
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--topic", metavar="NAME", help="The topic that changes which are not committed belong to.")
+@click.option(
+    "--topic",
+    metavar="NAME",
+    shell_complete=complete.topics,
+    help="The topic that changes which are not committed belong to.",
+)
 @click.option("--split", is_flag=True, help="Give this QEMU version a file of its own; other versions keep theirs.")
 @json_option
 def refresh(folder: Path, topic: str | None, split: bool, as_json: bool) -> None:

@@ -6,15 +6,17 @@ from pathlib import Path
 
 import click
 
+from xenqemu.cli import complete
 from xenqemu.cli.common import json_option, print_json, print_table, session
+from xenqemu.cli.help import CommandGroup, examples
 
 
-@click.group("profile")
+@click.group("profile", cls=CommandGroup, epilog=examples("xenqemu profile list", "xenqemu profile show hvm"))
 def command() -> None:
     """List and show device profiles."""
 
 
-@command.command("list")
+@command.command("list", epilog=examples("xenqemu profile list"))
 @json_option
 def list_(as_json: bool) -> None:
     """List the profiles."""
@@ -27,9 +29,17 @@ def list_(as_json: bool) -> None:
         print_table(("profile", "description"), [(profile.name, profile.description) for profile in profiles])
 
 
-@command.command("show")
-@click.argument("name")
-@click.option("--for", "version", metavar="VERSION", help="The QEMU to show it for.  [the newest supported one]")
+@command.command(
+    "show", epilog=examples("xenqemu profile show hvm --for 10.0", "xenqemu profile show full --build dist")
+)
+@click.argument("name", shell_complete=complete.profiles)
+@click.option(
+    "--for",
+    "version",
+    metavar="VERSION",
+    shell_complete=complete.releases,
+    help="The QEMU to show it for.  [the newest supported one]",
+)
 @click.option(
     "--build",
     type=click.Path(exists=True, path_type=Path),
@@ -65,10 +75,16 @@ def show(name: str, version: str | None, build: Path | None, as_json: bool) -> N
         print_table(("area", "bytes of code and data"), tuple(cost.areas.items()))
 
 
-@command.command("diff")
-@click.argument("one")
-@click.argument("other")
-@click.option("--for", "version", metavar="VERSION", help="The QEMU to compare them for.  [the newest supported one]")
+@command.command("diff", epilog=examples("xenqemu profile diff hvm full"))
+@click.argument("one", shell_complete=complete.profiles)
+@click.argument("other", shell_complete=complete.profiles)
+@click.option(
+    "--for",
+    "version",
+    metavar="VERSION",
+    shell_complete=complete.releases,
+    help="The QEMU to compare them for.  [the newest supported one]",
+)
 @json_option
 def diff(one: str, other: str, version: str | None, as_json: bool) -> None:
     """Show in what two profiles differ: devices with what asks for them, features and options of configure."""

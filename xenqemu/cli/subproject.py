@@ -7,19 +7,21 @@ from typing import Any
 
 import click
 
+from xenqemu.cli import complete
 from xenqemu.cli.common import SETTING_HELP, json_option, parse_qemu, print_facts, print_json, session, source_options
-
-_EXAMPLES = """\b
-Examples:
-  xenqemu subproject ../device-model
-  make -C tools subdir-install-qemu-xen-dir QEMU_UPSTREAM_LOC=../device-model     (in a Xen tree)
-  xenqemu subproject ../device-model --qemu ../qemu@master --profile full"""
+from xenqemu.cli.help import examples, suggest
 
 
-@click.command("subproject", epilog=_EXAMPLES)
+@click.command(
+    "subproject",
+    epilog=examples(
+        "xenqemu subproject ../device-model",
+        "xenqemu subproject ../device-model --qemu ../qemu@master --profile full",
+    ),
+)
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
 @source_options
-@click.option("--profile", metavar="NAME", help=f"{SETTING_HELP['profile']} [hvm]")
+@click.option("--profile", metavar="NAME", shell_complete=complete.profiles, help=f"{SETTING_HELP['profile']} [hvm]")
 @json_option
 def command(folder: Path, as_json: bool, **options: Any) -> None:
     """Make DIR what Xen's tools/Makefile takes as QEMU_UPSTREAM_LOC.
@@ -38,4 +40,8 @@ def command(folder: Path, as_json: bool, **options: Any) -> None:
     )
     create(folder, subproject, context.state, context.ui)
     described = describe(subproject, folder)
-    (print_json if as_json else print_facts)(described)
+    if as_json:
+        print_json(described)
+        return
+    print_facts({name: value for name, value in described.items() if name != "next"})
+    suggest(context.ui, f"`{described['next']}` in a Xen tree")

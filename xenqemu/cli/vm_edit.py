@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from xenqemu.cli import complete
 from xenqemu.cli.common import ConfigPath, json_option, print_json, session
+from xenqemu.cli.help import examples, suggest
 from xenqemu.errors import EXIT_OK, EXIT_VM_CONFIG
 from xenqemu.text import printable
 
@@ -19,12 +21,22 @@ if TYPE_CHECKING:
 _PATH = ConfigPath()
 
 
-@click.command("use")
+@click.command(
+    "use",
+    epilog=examples(
+        "xenqemu vm use my.cfg --dry-run", "xenqemu vm use --all-hvm /etc/xen --dm /opt/dm/bin/qemu-system-xen"
+    ),
+)
 @click.argument("configs", metavar="[CONFIG]...", nargs=-1, type=_PATH)
 @click.option(
     "--dm", metavar="BINARY", type=_PATH, help="This device model. [./dist/bin/qemu-system-xen, or the newest]"
 )
-@click.option("--artifact", metavar="KEY", help="That of this artifact of `cache list`; the beginning of KEY will do.")
+@click.option(
+    "--artifact",
+    metavar="KEY",
+    shell_complete=complete.artifacts,
+    help="That of this artifact of `cache list`; the beginning of KEY will do.",
+)
 @click.option("--all-hvm", metavar="DIR", type=_PATH, help="Also every HVM guest's config in this folder.")
 @click.option("--legacy", is_flag=True, help="Write only the obsolete device_model, which xl of today ignores.")
 @click.option("--atomic", is_flag=True, help="All or nothing: if one config cannot be changed, none is.")
@@ -40,6 +52,7 @@ def use(
     the same again changes nothing.
     """
     from xenqemu.vm.binary import choose_binary
+    from xenqemu.vm.result import CHANGED
     from xenqemu.vm.use import UseRequest
     from xenqemu.vm.use import use as use_binary
 
@@ -64,10 +77,18 @@ def use(
             context.ui.note("`xenqemu cache prune --all` removes it; `xenqemu build --out DIR` puts it elsewhere")
     results = use_binary(request, context.state, context.ui)
     facts = {"device_model": {"path": binary.path, "origin": binary.origin, "artifact": binary.key or None}}
-    return _report(results, facts, as_json=as_json, dry_run=request.dry_run)
+    code = _report(results, facts, as_json=as_json, dry_run=request.dry_run)
+    changed = [printable(result.path) for result in results if result.action == CHANGED]
+    if changed and not as_json and not request.dry_run:
+        suggest(
+            context.ui,
+            f"`xenqemu lab boot {changed[0]}` tries it, `xl create` on a Xen host",
+            "`xenqemu vm revert` undoes it",
+        )
+    return code
 
 
-@click.command("revert")
+@click.command("revert", epilog=examples("xenqemu vm revert my.cfg", "xenqemu vm revert --list"))
 @click.argument("configs", metavar="[CONFIG]...", nargs=-1, type=_PATH)
 @click.option("--force", is_flag=True, help="Also where someone edited it since; the edited version is kept elsewhere.")
 @click.option("--dry-run", is_flag=True, help="Print what would change, and write nothing.")

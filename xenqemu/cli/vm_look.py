@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from xenqemu.cli import complete
 from xenqemu.cli.common import ConfigPath, Session, json_option, print_facts, print_json, print_table, session
+from xenqemu.cli.help import examples
 from xenqemu.errors import EXIT_OK, EXIT_VM_CONFIG
 from xenqemu.text import printable
 
@@ -21,7 +23,7 @@ _DISK_COLUMNS = ("vdev", "target", "format", "backend", "writable", "cdrom", "wh
 _VIF_COLUMNS = ("type", "model", "bridge", "mac", "script")
 
 
-@click.command("list")
+@click.command("list", epilog=examples("xenqemu vm list", "xenqemu vm list /etc/xen my.cfg --json"))
 @click.argument("paths", nargs=-1, type=_PATH, metavar="[PATH]...")
 @json_option
 def list_(paths: tuple[Path, ...], as_json: bool) -> None:
@@ -45,7 +47,7 @@ def list_(paths: tuple[Path, ...], as_json: bool) -> None:
     )
 
 
-@click.command("show")
+@click.command("show", epilog=examples("xenqemu vm show my.cfg"))
 @click.argument("config", type=_PATH)
 @json_option
 def show(config: Path, as_json: bool) -> None:
@@ -70,10 +72,16 @@ def show(config: Path, as_json: bool) -> None:
     _print_findings(report.findings)
 
 
-@click.command("lint")
+@click.command("lint", epilog=examples("xenqemu vm lint my.cfg --dm dist/bin/qemu-system-xen --xen 4.20"))
 @click.argument("configs", nargs=-1, required=True, type=_PATH, metavar="CONFIG...")
 @click.option("--dm", type=_PATH, metavar="BINARY", help="Ask this device model instead of the config's own.")
-@click.option("--xen", default="", metavar="VERSION", help="The toolstack's Xen [the one that runs, else BINARY's].")
+@click.option(
+    "--xen",
+    default="",
+    metavar="VERSION",
+    shell_complete=complete.xens,
+    help="The toolstack's Xen [the one that runs, else BINARY's].",
+)
 @click.option("--elsewhere", is_flag=True, help="CONFIG is for another machine: look for none of its files here.")
 @json_option
 def lint(configs: tuple[Path, ...], dm: Path | None, xen: str, elsewhere: bool, as_json: bool) -> int:

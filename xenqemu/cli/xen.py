@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import click
 
+from xenqemu.cli import complete
 from xenqemu.cli.common import json_option, print_json, print_table, session
+from xenqemu.cli.help import CommandGroup, examples
 from xenqemu.errors import EXIT_MISSING, EXIT_OK
 
 
-@click.group("xen")
+@click.group("xen", cls=CommandGroup, epilog=examples("xenqemu xen info", "xenqemu xen info xen-unstable/dist/install"))
 def command() -> None:
     """Look at a Xen that a device model can be built against."""
 
 
-@command.command("info")
-@click.argument("where", default="system")
+@command.command("info", epilog=examples("xenqemu xen info", "xenqemu xen info distro:4.20 --json"))
+@click.argument("where", default="system", shell_complete=complete.wheres)
 @json_option
 def info(where: str, as_json: bool) -> int:
     """Show version and libraries of the Xen at WHERE, and whether QEMU can use it.
