@@ -100,7 +100,7 @@ def _of_folder(folder: Path) -> tuple[Explanation, ...]:
 
 
 def _own_words(reason: str, folder: Path) -> tuple[Log, ...]:
-    return (log_of(reason, "lab", str(folder / _RESULT)),) if reason else ()
+    return (log_of(reason, "", str(folder / _RESULT)),) if reason else ()
 
 
 def _reasons(result: Path) -> dict[str, str]:

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.test_explain import run
+from tests.unit.vmconfigs import program
 from xenqemu.cli import complete
 from xenqemu.cli import help as cli_help
 from xenqemu.cli.main import cli
@@ -239,3 +240,12 @@ def test_the_next_step_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     cli_help.suggest(PlainUi(), "`one`", "`two`")
     cli_help.suggest(QuietUi(), "`three`")
     assert capsys.readouterr().err == "next: `one`; `two`\n"
+
+
+def test_after_vm_use(nobodys_settings: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    program(tmp_path / "dm")
+    (tmp_path / "my.cfg").write_text("name='mine'\ntype='hvm'\nmemory=64\n")
+    use = ("vm", "use", "my.cfg", "--dm", "dm")
+    for words, told in (((*use, "--dry-run"), False), (use, True), (use, False)):
+        assert run(*words) == 0
+        assert ("next: `xenqemu lab boot my.cfg`" in capsys.readouterr().err) == told

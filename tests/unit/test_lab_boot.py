@@ -125,6 +125,16 @@ def test_xl_create_fails(host: FakeHost, run: Boot) -> None:
     result = run()
     assert (result.created, result.booted, result.reason) == (False, False, "xl: no such disk")
     assert result.log == ("one", "two")
+    assert (result.cause, result.remedy) == ("", "")
+
+
+def test_a_guest_that_fails_is_told_with_cause_and_remedy(host: FakeHost, run: Boot) -> None:
+    host.create = Completed(b"", b"libxl: error: libxl_create.c:1:f: Domain 3:device model did not start: -3\n", 3)
+    host.files[LOG] = b"qemu-system-xen: -no-acpi: invalid option\n"
+    result = run()
+    assert result.reason == "the device model exited: qemu-system-xen: -no-acpi: invalid option"
+    assert result.cause.startswith("acpi = 0 makes libxl pass -no-acpi")
+    assert result.remedy.startswith("Use a device model of `xenqemu build`")
 
 
 def test_xl_create_does_not_end(host: FakeHost, run: Boot) -> None:

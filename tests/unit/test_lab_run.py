@@ -122,6 +122,7 @@ def test_no_host_is_started_for_nothing(host: FakeHost, order: MakeOrder, tmp_pa
     report = boot_all([order("one", "kernel='/nowhere'")], tmp_path)
     assert report.host_seconds is None
     assert host.given == []  # type: ignore[attr-defined]
+    assert report.guests[0].remedy.startswith("Correct kernel=")
 
 
 def test_a_host_that_goes_away(host: FakeHost, order: MakeOrder, tmp_path: Path) -> None:
@@ -131,6 +132,7 @@ def test_a_host_that_goes_away(host: FakeHost, order: MakeOrder, tmp_path: Path)
         "the virtual host failed: dom0 has not answered for 60 s",
         "not tried: the virtual host failed: dom0 has not answered for 60 s",
     ]
+    assert report.guests[0].cause == "The virtual host itself failed: dom0 has not answered for 60 s."
 
 
 def test_a_host_that_does_not_come_up(order: MakeOrder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,6 +250,7 @@ def test_lab_boot(xenqemu: Callable[..., Any], host: FakeHost, tmp_path: Path, d
     done = xenqemu("boot", "g.cfg", "--dm", "dm")
     assert done.return_value == 0
     assert done.stdout.startswith("booted a guest under Xen 4.17.5: guest, ")
+    assert "next: `xl create`" in done.stderr
     host.files[SERIAL] = b""
     done = xenqemu("boot", "g.cfg", "g.cfg", "--dm", "dm", "--json")
     facts = json.loads(done.stdout)
@@ -262,7 +265,9 @@ def test_lab_boot_of_what_does_not_boot(xenqemu: Callable[..., Any], host: FakeH
     done = xenqemu("boot", "g.cfg", "--dm", "dm")
     assert done.return_value == 8
     assert "kernel: /nowhere: No such file or directory" in done.stdout
+    assert "  Correct kernel=" in done.stderr
     assert "logs: " in done.stderr
+    assert "next: `xenqemu explain " in done.stderr
 
 
 def test_lab_boot_refuses_what_cannot_be_before_anything_starts(

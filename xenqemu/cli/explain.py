@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from xenqemu.cli import complete
 from xenqemu.cli.common import json_option, print_json, session
 from xenqemu.cli.help import examples
 from xenqemu.errors import EXIT_LAB, EXIT_OK
-
-if TYPE_CHECKING:
-    from xenqemu.explain import Explanation
 
 _EXAMPLES = examples(
     "xenqemu explain my-guest",
@@ -32,28 +27,12 @@ def command(names: tuple[str, ...], as_json: bool) -> int:
     read together, as of one guest; - is standard input. DIR is a folder of logs, as /var/log/xen. With nothing named,
     the lab's last run. Ends with 8 when something failed and the cause is not known; then the lines that matter follow.
     """
+    from xenqemu.explain.report import text
     from xenqemu.explain_pipeline import explain_named
 
     found = explain_named(names, session(create=False).state)
     if as_json:
         print_json({"explanations": [one.as_dict() for one in found]})
     else:
-        for one in found:
-            _print(one)
+        click.echo("\n".join(map(text, found)))
     return EXIT_LAB if any(one.failed and not one.known for one in found) else EXIT_OK
-
-
-def _print(one: Explanation) -> None:
-    subject = one.subject or "the guest"
-    if not one.failed:
-        click.echo(f"{subject}: nothing in its logs speaks of a failure")
-        return
-    if not one.findings:
-        click.echo(f"{subject}: the cause is not known; these lines matter:")
-    for number, finding in enumerate(one.findings):
-        click.echo(f"{subject}: {'also: ' if number else ''}{finding.cause}")
-        click.echo(f"  {finding.remedy}")
-        for line in finding.lines:
-            click.echo(f"    {line}")
-    for line in one.lines:
-        click.echo(f"    {line}")

@@ -9,7 +9,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from xenqemu.explain.matching import explain
 from xenqemu.explain.model import Cause, Finding, Log
 from xenqemu.explain.reading import log_of
-from xenqemu.explain.table import causes, kinds
+from xenqemu.explain.report import text
+from xenqemu.explain.table import causes, kinds, places
 
 # What a device model says that nobody has an explanation for, for the entries that quote it.
 _WORDS = "qemu-system-xen: something new"
@@ -17,9 +18,9 @@ _WORDS = "qemu-system-xen: something new"
 
 def example_logs(cause: Cause) -> tuple[Log, ...]:
     """Return logs of which `cause` is what is to be found: its example, and what it needs besides."""
-    kind = cause.on[0]
-    said = f"{cause.needs.example}\n" if cause.needs else ""
-    logs = [log_of(f"{said}{cause.example}", kind, "log")]
+    logs = [log_of(cause.example, cause.on[0], "log")]
+    if cause.needs:
+        logs.append(log_of(cause.needs.example, cause.needs.on))
     if cause.silent:
         logs.append(log_of("", cause.silent))
     if cause.talking:
@@ -50,4 +51,15 @@ def page() -> str:
         (title, [(cause, example(cause)) for cause in causes() if cause.on[0] == kind])
         for kind, title in kinds().items()
     ]
-    return environment.get_template("troubleshooting.md.j2").render(sections=[one for one in sections if one[1]])
+    template = environment.get_template("troubleshooting.md.j2")
+    return template.render(sections=[one for one in sections if one[1]], shown=text(explain(_shown(), "my-guest")))
+
+
+def _shown() -> tuple[Log, ...]:
+    """Return what xl and the device model say of a guest, each with an example of the table."""
+    said = {cause.id: cause.example for cause in causes()}
+    first, second = places("my-guest")[:2]
+    return (
+        log_of(said["no-acpi"], "device-model", str(first)),
+        log_of(said["device-model-not-started"], "libxl", str(second)),
+    )

@@ -30,7 +30,8 @@ def explained(reason: str, texts: Mapping[str, str]) -> Explanation:
     `texts` are its logs by what the lab calls them: `xl`, `device-model`, `firmware`, `serial-port`, ...
     """
     logs = [log_of(text, name_of(f"guest.{name}.log")[0], name) for name, text in texts.items()]
-    return explain([*logs, log_of(reason, "lab")])
+    # Of no kind: it can quote anyone, as a step does that quotes xl.
+    return explain([*logs, log_of(reason, "")])
 
 
 def why_not_created(xl: str, log: str, seconds: float | None = None) -> str:
