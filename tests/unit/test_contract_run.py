@@ -50,6 +50,7 @@ def contract(*entries: Entry) -> Contract:
 
 GOOD = GuestResult("a", "a.cfg", created=True, booted=True, sign="up", create_seconds=5, boot_seconds=12.5)
 BAD = GuestResult("a", "a.cfg", reason="the device model exited", log=("no such thing: -x",))
+WHY: dict[str, Any] = {"cause": "QEMU does not know it.", "remedy": "Use another."}
 
 
 def test_every_case_that_the_contract_names_is_there() -> None:
@@ -111,7 +112,7 @@ def report() -> RunReport:
     elsewhere = Case("d", "needs an IOMMU", "none", reason="no IOMMU", reference="lab.md", group="other")
     outcomes = (
         judge(case("a"), GOOD, table, XEN, QEMU),
-        judge(case("b"), replace(BAD, reason="it \x1b[1m says <no>"), table, XEN, QEMU),
+        judge(case("b"), replace(BAD, reason="it \x1b[1m says <no>", **WHY), table, XEN, QEMU),
         judge(case("c", gaps=(GAP,)), BAD, table, XEN, QEMU),
         judge(elsewhere, None, table, XEN, QEMU),
     )
@@ -132,6 +133,8 @@ def test_a_report_as_table_and_json(report: RunReport) -> None:
     assert [(one["case"], one["expected"]) for one in facts["cases"]] == [
         *(("a", True), ("b", False), ("c", True), ("d", True))
     ]
+    assert [one["cause"] for one in facts["cases"]] == ["", WHY["cause"], "", ""]
+    assert outcome.causes(report) == ("b: QEMU does not know it. Use another.",)
 
 
 def test_a_report_as_junit(report: RunReport) -> None:
@@ -144,6 +147,7 @@ def test_a_report_as_junit(report: RunReport) -> None:
     }
     (failure,) = suite.iter("failure")
     assert failure.get("message") == "it ?[1m says <no>"
+    assert (failure.text or "").endswith("QEMU does not know it.\nUse another.")
     assert [element.get("message") for element in suite.iter("skipped")] == [
         "gap: QEMU took it away (vl.c)",
         "not here: no IOMMU (lab.md)",
@@ -250,7 +254,9 @@ def xenqemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Re
     return run
 
 
-def test_the_command(hosts: Hosts, xenqemu: Callable[..., Result], tmp_path: Path) -> None:
+def test_the_command(
+    hosts: Hosts, xenqemu: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = tmp_path / "dm"
     model.write_text("")
     hosts.fails = ["g7"]
@@ -258,6 +264,8 @@ def test_the_command(hosts: Hosts, xenqemu: Callable[..., Result], tmp_path: Pat
     assert done.return_value == EXIT_LAB
     assert json.loads(done.stdout)["counts"] == {"works": 29, "fails": 1}
     assert b'failures="1"' in (tmp_path / "junit.xml").read_bytes()
+    monkeypatch.setitem(globals(), "BAD", replace(BAD, **WHY))
+    assert "g7: QEMU does not know it. Use another." in xenqemu("--dm", model).stderr
     hosts.fails = []
     done = xenqemu("--dm", model, "--all")
     assert done.return_value == 0

@@ -140,5 +140,7 @@ def run(junit: Path | None, everything: bool, as_json: bool, **options: Any) -> 
         print_json(outcome.facts(report))
     else:
         print_table(*outcome.table(report, everything=everything))
+        for sentence in outcome.causes(report):
+            context.ui.note(sentence)
         click.echo(outcome.sentence(report), err=True)
     return EXIT_LAB if report.unexpected else EXIT_OK

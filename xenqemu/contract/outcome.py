@@ -37,7 +37,8 @@ class Outcome(enum.Enum):
 class CaseOutcome:
     """What came of `case`: `detail` is its sign or the reason for its failure, `reason` and `reference` those of a gap.
 
-    `entries` are the ids of what of the contract it shows. `seconds` is what it took.
+    `entries` are the ids of what of the contract it shows. `seconds` is what it took. `cause` and `remedy` are what the
+    table of causes (xenqemu/explain) makes of a failure that nobody expected.
     """
 
     case: Case
@@ -47,6 +48,8 @@ class CaseOutcome:
     reference: str = ""
     seconds: float = 0.0
     entries: tuple[str, ...] = ()
+    cause: str = ""
+    remedy: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,9 @@ def judge(case: Case, result: GuestResult | None, contract: Contract, xen: Versi
     said = "\n".join((result.reason, *result.log))
     gap = next((gap for gap in _gaps(known, entries, xen, qemu) if re.search(_pattern(gap), said)), None)
     if gap is None:
-        return CaseOutcome(case, Outcome.FAILS, result.reason, seconds=seconds, entries=ids)
+        return CaseOutcome(
+            case, Outcome.FAILS, result.reason, "", "", seconds, ids, cause=result.cause, remedy=result.remedy
+        )
     return CaseOutcome(case, Outcome.GAP, result.reason, gap.reason, gap.reference, seconds, ids)
 
 
@@ -145,12 +150,23 @@ def facts(report: RunReport) -> dict[str, Any]:
                 "detail": one.detail,
                 "reason": one.reason,
                 "reference": one.reference,
+                "cause": one.cause,
+                "remedy": one.remedy,
                 "seconds": round(one.seconds, 1),
                 "entries": list(one.entries),
             }
             for one in report.outcomes
         ],
     }
+
+
+def causes(report: RunReport) -> tuple[str, ...]:
+    """Return what causes the failures that nobody expected and what to do about it, each once, with its cases."""
+    cases: dict[tuple[str, str], list[str]] = {}
+    for one in report.unexpected:
+        if one.cause:
+            cases.setdefault((one.cause, one.remedy), []).append(one.case.name)
+    return tuple(f"{', '.join(names)}: {cause} {remedy}" for (cause, remedy), names in cases.items())
 
 
 def junit(report: RunReport) -> bytes:
@@ -161,7 +177,7 @@ def junit(report: RunReport) -> bytes:
         test.set("time", f"{one.seconds:.1f}")
         if not one.outcome.expected:
             failure = ElementTree.SubElement(test, "failure", message=one.detail)
-            failure.text = "\n".join((one.case.summary, *one.entries))
+            failure.text = "\n".join(filter(None, (one.case.summary, *one.entries, one.cause, one.remedy)))
         elif one.outcome is not Outcome.WORKS:
             ElementTree.SubElement(
                 test, "skipped", message=f"{one.outcome.value}: {one.reason or one.detail} ({one.reference})"
