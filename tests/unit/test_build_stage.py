@@ -25,6 +25,7 @@ from xenqemu.build.install import stage_tree
 from xenqemu.build.key import artifact_key
 from xenqemu.build.manifest import file_sha256, load_manifest
 from xenqemu.build.model import Layout
+from xenqemu.build.ninja_log import load_steps
 from xenqemu.errors import BuildError, MissingError, UsageError
 from xenqemu.state import StateDir
 from xenqemu.ui import PlainUi, QuietUi
@@ -63,6 +64,7 @@ def test_a_build_leaves_program_data_log_and_manifest(state: StateDir, quiet_ui:
         "manifest.json",
         "build.log",
         "timings.json",
+        "steps.json",
         "last-used",
     }
     assert snapshot(tree) == before
@@ -70,6 +72,7 @@ def test_a_build_leaves_program_data_log_and_manifest(state: StateDir, quiet_ui:
     source = "/usr/src/qemu"
     assert said == f"{source}/main.c xenqemu {source}/first.c {source}/second.c 0\n"
     assert set(json.loads((artifact.path / "timings.json").read_text())) == {"configure", "compile", "install"}
+    assert "qemu-system-xen" in [step.output for step in load_steps(artifact.path / "steps.json")]
     assert "Linking target" in artifact.log.read_text()
     assert not (state.builds / artifact.key).exists()
 

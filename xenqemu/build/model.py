@@ -226,7 +226,10 @@ class ChosenFlags:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A finished build at `path`: `tree/` with what is installed, `manifest.json`, `build.log`, `timings.json`."""
+    """A finished build at `path`: `tree/` with what is installed, `manifest.json`, and what is another in every build.
+
+    That is `build.log`, `timings.json` and `steps.json`, which never leave the state directory but for the log.
+    """
 
     key: str
     path: Path

@@ -23,6 +23,7 @@ from xenqemu.build.key import artifact_key
 from xenqemu.build.launcher import Statistics, engines, launcher_environment, server
 from xenqemu.build.manifest import MANIFEST, dump_manifest, load_manifest, make_manifest, with_origin
 from xenqemu.build.model import Artifact, BuildInput, BuildOptions, ChosenFlags, Compiler
+from xenqemu.build.ninja_log import STEPS, dump_steps, read_ninja_log
 from xenqemu.build.precompile import lead_to_header, precompile_header, precompiles
 from xenqemu.build.recipe import load_recipe
 from xenqemu.build.remote import remote_environment
@@ -33,6 +34,7 @@ from xenqemu.ui import Ui
 
 LAST_USED = "last-used"
 COMMIT = "commit"
+TIMINGS = "timings.json"
 STAMP = "configured.json"
 FAMILY_LOCK = "family.lock"
 _ORPHAN_SECONDS = 120
@@ -281,7 +283,8 @@ class _Run:
                 manifest = make_manifest(self.key, self.inputs, self.options, self.compiler, flags, tree, self.build)
             (result / MANIFEST).write_bytes(dump_manifest(manifest))
             shutil.copyfile(self.log, result / "build.log")
-            (result / "timings.json").write_text(json.dumps(self.timings, indent=1) + "\n", encoding="utf-8")
+            (result / TIMINGS).write_text(json.dumps(self.timings, indent=1) + "\n", encoding="utf-8")
+            (result / STEPS).write_bytes(dump_steps(read_ninja_log(self.build)))
             (result / LAST_USED).touch()
             for path in (result, *(p for p in result.rglob("*") if p.is_dir())):
                 path.chmod(0o755)
