@@ -66,13 +66,14 @@ class _Tally:
 
 
 def run_contract(request: ContractRequest, state: StateDir, ui: Ui) -> RunReport:
-    """Boot the contract's guests under a real xl and return what came of each.
+    """Boot the contract's guests under a real xl, return what came of each, and keep it (`contract.kept`).
 
     Raises `UsageError` for an unknown case or Xen, `MissingError` without a device model, an emulator or a package
     archive, `LabError` when no host comes up.
     """
     from packaging.version import Version
 
+    from xenqemu.contract.kept import keep_run
     from xenqemu.contract.outcome import RunReport, cases_of, judge
     from xenqemu.contract.table import load
     from xenqemu.lab import run
@@ -91,7 +92,7 @@ def run_contract(request: ContractRequest, state: StateDir, ui: Ui) -> RunReport
     cases = cases_of(find_cases(request.names) or load_cases(), contract, xen, qemu)
     tally = _Tally()
     _boot_all([case for case in cases if case.runs], model, base.series, request.jobs, tally, state, ui)
-    return RunReport(
+    report = RunReport(
         device_model=str(model),
         qemu=qemu,
         xen=base.xen_version,
@@ -99,6 +100,11 @@ def run_contract(request: ContractRequest, state: StateDir, ui: Ui) -> RunReport
         seconds=time.monotonic() - started,
         logs=tuple(tally.logs),
     )
+    try:
+        keep_run(report, model, state, whole=not request.names)
+    except OSError as error:  # hours went into what is returned
+        ui.warn(f"what came of it is not kept for `xenqemu report`: {error.strerror}")
+    return report
 
 
 def _boot_all(

@@ -228,6 +228,8 @@ def test_a_screenshot(host: FakeHost, run: Boot, tmp_path: Path, monkeypatch: py
     result = run(staged(CONFIG + "vncpasswd='geheim'\n"), screenshot=tmp_path / "x.png")
     assert result.screenshot == str(tmp_path / "x.png")
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+    kept = next(path for path in tmp_path.rglob(f"{result.stem}.png"))
+    assert kept.read_bytes() == (tmp_path / "x.png").read_bytes()
     assert passwords == ["geheim"]
     assert ("socat", "-", "TCP:127.0.0.1:5907") in host.commands
 

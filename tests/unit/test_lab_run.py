@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -82,7 +83,10 @@ def test_guests_boot_one_after_another(host: FakeHost, order: MakeOrder, tmp_pat
     assert report.ok
     assert [guest.name for guest in report.guests] == ["one", "two"]
     assert (report.xen, report.run) == ("4.17.5", tmp_path)
-    assert json.loads((tmp_path / "result.json").read_text())["booted"] is True
+    kept = json.loads((tmp_path / "result.json").read_text())
+    assert kept["booted"] is True
+    assert [guest["stem"] for guest in kept["guests"]] == ["one", "two"]
+    assert kept["device_models"] == {str(tmp_path / "dm"): sha256(b"#!/bin/sh\n").hexdigest()}
     # The first is destroyed before the second is created; the second goes with the host.
     words = [" ".join(argv) for argv in host.commands]
     create = next(number for number, line in enumerate(words) if line.endswith("two.cfg"))

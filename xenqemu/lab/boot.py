@@ -96,7 +96,7 @@ class _Boot:
         self._wish = wish
         self._logs = logs
         self._stem = _unused_stem(logs, re.sub(r"[^\w.-]", "_", guest.view.name))
-        self._result = result
+        self._result = replace(result, stem=self._stem)
         self._console_start = host.console.stat().st_size
         self._deadline = time.monotonic() + wish.timeout
         self._texts: dict[str, str] = {}
@@ -222,6 +222,7 @@ class _Boot:
         screen = watched.picture()
         try:
             write_png(screen, path)
+            write_png(screen, self._logs / f"{self._stem}.png")  # `path` is overwritten by the next run
         except OSError as error:
             raise LabError(
                 f"{path} cannot be written: {error.strerror}", "name another file with --screenshot"

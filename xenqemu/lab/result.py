@@ -28,6 +28,7 @@ class GuestResult:
     the steps of its case took then. `sign` says by what it counts as booted, `reason` why it was not created or not
     booted (one line), `cause` and `remedy` what the table of causes makes of that, `log` is the end of the device
     model's log, `notes` what in its config was made to differ.
+    `stem` is what the names of its logs, and of the copy of its `screenshot`, begin with in the run's folder.
     """
 
     name: str
@@ -45,6 +46,7 @@ class GuestResult:
     remedy: str = ""
     memory: Memory | None = None
     screenshot: str = ""
+    stem: str = ""
     notes: tuple[str, ...] = ()
     log: tuple[str, ...] = ()
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
 
+from xenqemu.build.manifest import file_sha256
 from xenqemu.errors import LabError, MissingError
 from xenqemu.lab.boot import Wish, boot_guest, furnish
 from xenqemu.lab.device_model import DeviceModel
@@ -25,6 +26,7 @@ from xenqemu.state import write_atomic
 from xenqemu.ui import Ui
 from xenqemu.vm.xlcfg import XlConfig
 
+RESULT = "result.json"
 _MIB = 1 << 20
 # What Xen keeps for itself, and for the tables and the video memory of a guest.
 _XEN_MIB = 192
@@ -193,5 +195,15 @@ def _size(file: OverlayFile) -> int:
 
 
 def _written(report: Report) -> Report:
-    write_atomic(report.run / "result.json", json.dumps(report.as_dict(), indent=1).encode())
+    facts = {**report.as_dict(), "device_models": _digests(report)}
+    write_atomic(report.run / RESULT, json.dumps(facts, indent=1).encode())
     return report
+
+
+def _digests(report: Report) -> dict[str, str]:
+    """Return the SHA-256 of each device model by its path, where another build may be by the time somebody looks."""
+    digests = {}
+    for path in dict.fromkeys(guest.device_model for guest in report.guests if guest.device_model):
+        with suppress(OSError):
+            digests[path] = file_sha256(Path(path))
+    return digests
