@@ -178,13 +178,19 @@ def _measure(binary: Path, manifest: Mapping[str, Any]) -> Cost:
     return Cost(binary, version, measure_program(binary), device_types, qom_types, largest_first)
 
 
-def listed_types(binary: Path) -> tuple[str, ...] | None:
-    """Return the device types that `-device help` of the program `binary` lists; None when it does not start here."""
+def device_help(binary: Path) -> str | None:
+    """Return what the program `binary` says to `-device help`; None when it does not start here."""
     from xenqemu.proc import run
     from xenqemu.sysroot import qemu_words
 
     done = run((*qemu_words(binary), "-M", "none", "-device", "help"), check=False)
-    return tuple(_LISTED.findall(done.stdout)) if done.ok else None
+    return done.stdout if done.ok else None
+
+
+def listed_types(binary: Path) -> tuple[str, ...] | None:
+    """Return the device types that `-device help` of the program `binary` lists; None when it does not start here."""
+    listing = device_help(binary)
+    return None if listing is None else tuple(_LISTED.findall(listing))
 
 
 def count_types(binary: Path) -> tuple[int | None, int | None]:

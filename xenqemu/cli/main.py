@@ -29,6 +29,7 @@ _COMMANDS = {
     "patches": ("patches", "List, check, export and maintain the patch series."),
     "xen": ("xen", "Look at a Xen that a device model can be built against."),
     "bench": ("bench", "Measure builds and device models beside others: time, size, memory, instructions."),
+    "report": ("report", "Write a page about a build: what went in, what came out, what came of it."),
     "profile": ("profile", "List and show device profiles."),
     "cache": ("cache", "List and prune what is kept in the state directory."),
     "doctor": ("doctor", "Check what this machine has and lacks for a build."),

@@ -35,7 +35,7 @@ def choose_binary(state: StateDir, *, named: Path | None = None, key: str | None
     if named is not None:
         return Binary(_checked(named), "--dm")
     if key is not None:
-        return _artifact(_complete(key, state), state, "--artifact")
+        return _artifact(complete_key(key, state), state, "--artifact")
     if BUILT_HERE.exists():
         return Binary(_checked(BUILT_HERE), "built in this folder")
     from xenqemu.build import find_artifact, list_artifacts
@@ -49,14 +49,18 @@ def choose_binary(state: StateDir, *, named: Path | None = None, key: str | None
     )
 
 
-def _complete(key: str, state: StateDir) -> str:
+def complete_key(key: str, state: StateDir, what: str = "--artifact") -> str:
+    """Return the key of the artifact that begins with `key`; `what` is what messages call it.
+
+    Raises `UsageError` when it is too short, or fits none or several.
+    """
     if len(key) < _SHORTEST_KEY:
-        raise UsageError(f"--artifact {key!a} is too short", f"give at least {_SHORTEST_KEY} characters of the key")
+        raise UsageError(f"{what} {key!a} is too short", f"give at least {_SHORTEST_KEY} characters of the key")
     found = [path.name for path in state.artifacts.glob("*") if path.name.startswith(key)]
     if len(found) == 1:
         return found[0]
-    what = f"fits {len(found)} artifacts" if found else "fits no artifact"
-    raise UsageError(f"--artifact {key} {what}", "`xenqemu cache list` shows the keys")
+    fits = f"fits {len(found)} artifacts" if found else "fits no artifact"
+    raise UsageError(f"{what} {key} {fits}", "`xenqemu cache list` shows the keys")
 
 
 def _artifact(key: str, state: StateDir, origin: str) -> Binary:
