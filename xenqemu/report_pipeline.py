@@ -110,8 +110,7 @@ def _page(subject: Subject, steps: Sequence[Step], contract: Sequence[Path], sta
     booted = lab_runs(state, subject.sha256, text(manifest, "qemu", "version"))
     return Page(
         title=subject.binary.name,
-        lead=f"QEMU {text(manifest, 'qemu', 'version')} for Xen {text(manifest, 'xen', 'version')}, "
-        f"profile {text(manifest, 'profile', 'name')}",
+        lead=_lead(manifest),
         version=xenqemu.__version__,
         warning=warning,
         tiles=_tiles(subject, elf, _timings(subject), devices, runs, booted),
@@ -128,6 +127,13 @@ def _page(subject: Subject, steps: Sequence[Step], contract: Sequence[Path], sta
         contract=runs,
         runs=booted,
     )
+
+
+def _lead(manifest: Mapping[str, Any]) -> str:
+    from xenqemu.report.words import text
+
+    qemu, xen = (text(manifest, name, "version") or "?" for name in ("qemu", "xen"))
+    return f"QEMU {qemu} for Xen {xen}, profile {text(manifest, 'profile', 'name') or '?'}"
 
 
 def _difference(subject: Subject) -> str:
@@ -219,7 +225,8 @@ def _tiles(
     if devices and devices[0].columns[0].title == "type":
         tiles.append(Tile(str(len(devices[0].rows)), "device types", "devices"))
     tiles.append(Tile(str(len(elf.needed)), "libraries named", "outputs"))
-    tiles.append(Tile(str(len(subject.manifest.get("patches", ()))), "patches", "series"))
+    if patches := subject.manifest.get("patches"):
+        tiles.append(Tile(str(len(patches)), "patches", "series"))
     seconds = sum(number(timings, name, "wall") or 0.0 for name in timings)
     if seconds:
         tiles.append(Tile(format_time(1000 * seconds), "to build", "time"))
