@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +22,7 @@ from xenqemu import contract_pipeline
 from xenqemu.boot_pipeline import BootRequest
 from xenqemu.cli.contract import command
 from xenqemu.contract import outcome
+from xenqemu.contract.kept import kept_runs
 from xenqemu.contract.model import Contract, Entry, Gap, Probe
 from xenqemu.contract.outcome import Outcome, RunReport, cases_of, judge
 from xenqemu.contract.page import Column, page
@@ -218,13 +220,14 @@ def hosts(monkeypatch: pytest.MonkeyPatch) -> Hosts:
     return hosts
 
 
-def test_guests_are_shared_out_over_hosts(hosts: Hosts, state: StateDir) -> None:
+def test_guests_are_shared_out_over_hosts(hosts: Hosts, state: StateDir, capsys: pytest.CaptureFixture[str]) -> None:
     hosts.fails = ["g7"]
     report = run_contract(ContractRequest(Path("/dm")), state, QuietUi())
     assert sorted(len(batch) for batch in hosts.batches) == [6, 12, 12]
     assert [one.case.name for one in report.outcomes] == [f"g{number}" for number in range(30)]
     assert [one.case.name for one in report.unexpected] == ["g7"]
     assert report.logs == (Path("/run"),) * 3
+    assert "not kept for `xenqemu report`: No such file" in capsys.readouterr().err
 
 
 def test_after_a_host_has_failed_the_rest_is_tried_in_another(hosts: Hosts, state: StateDir) -> None:
@@ -263,6 +266,8 @@ def test_the_command(
     done = xenqemu("--dm", model, "--junit", tmp_path / "junit.xml", "--json")
     assert done.return_value == EXIT_LAB
     assert json.loads(done.stdout)["counts"] == {"works": 29, "fails": 1}
+    kept = kept_runs(sha256(b"").hexdigest(), StateDir(tmp_path / "state"))
+    assert kept["4.20.3"]["counts"] == {"works": 29, "fails": 1}
     assert b'failures="1"' in (tmp_path / "junit.xml").read_bytes()
     monkeypatch.setitem(globals(), "BAD", replace(BAD, **WHY))
     assert "g7: QEMU does not know it. Use another." in xenqemu("--dm", model).stderr

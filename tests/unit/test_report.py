@@ -84,6 +84,10 @@ def test_what_is_no_build_is_refused(state: StateDir, tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError, match=said):
             find_subject(named, state)
+    program(artifact).rename(artifact / "moved")
+    program(artifact).symlink_to("/proc/self/mem")  # can be looked at, and not be read from its beginning
+    with pytest.raises(UsageError, match="cannot be read"):
+        find_subject(str(artifact), state)
     program(artifact).unlink()
     with pytest.raises(UsageError, match="is gone"):
         find_subject(str(artifact), state)
@@ -202,7 +206,12 @@ def test_the_browser_is_asked_for_the_page(
 ) -> None:
     make_artifact(state)
     opened: list[str] = []
-    monkeypatch.setattr(webbrowser, "open", lambda uri: bool(opened.append(uri)) or len(opened) < 2)
+
+    def start(uri: str) -> bool:
+        opened.append(uri)
+        return len(opened) < 2
+
+    monkeypatch.setattr(webbrowser, "open", start)
     assert run_cli(["report", KEY, "--open"]) == 0
     assert opened == [Path("xenqemu-report.html").absolute().as_uri()]
     assert capsys.readouterr().err == ""

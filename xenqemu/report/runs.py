@@ -119,14 +119,9 @@ def _facts(entry: Mapping[str, Any]) -> Iterator[Fact]:
 
 def _screen(kept: Path, named: Path, written: float) -> Picture | None:
     """Return the copy that the run keeps, else what the user named if no later run has written it."""
-    try:
-        if kept.is_file():
-            return load_picture(kept)
-        if named.is_file() and named.stat().st_mtime <= written:
-            return load_picture(named)
-    except OSError:
-        pass
-    return None
+    if kept.is_file():
+        return load_picture(kept)
+    return load_picture(named) if named.is_file() and named.stat().st_mtime <= written else None
 
 
 def _logs(folder: Path, stem: str, left_out: Callable[[str], bool]) -> Iterator[Log]:
