@@ -160,6 +160,9 @@ def test_the_page_at_a_width_in_a_scheme(visit: Any, report: Path, tmp_path: Pat
     wide += " && !e.closest('pre')).map(e => e.outerHTML.slice(0, 80))"
     assert page.evaluate(wide) == []
     assert page.evaluate("document.documentElement.scrollWidth") == width
+    narrow = "[...document.querySelectorAll('caption, summary, h2, h3, p, dd')].filter(e => e.checkVisibility() &&"
+    narrow += " !e.matches('.unseen') && e.getBoundingClientRect().width < 80).map(e => e.outerHTML.slice(0, 80))"
+    assert page.evaluate(narrow) == []
     assert page.evaluate(CONTRAST) == []
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, ground[4:-1].split(","))) > 3 * 128) == (scheme == "light")

@@ -10,7 +10,7 @@ from xenqemu.report.model import Picture
 
 # More is no screen, and would not be seen either.
 _MAX_SIDE = 4096
-# What is larger stays out, so that a page with ten of them stays small.
+# What is larger loses some of its detail, so that a page with ten of them stays small.
 _MAX_BYTES = 200_000
 
 
