@@ -8,9 +8,17 @@ from typing import Any
 import click
 
 from xenqemu.cli.common import json_option, print_json, session
+from xenqemu.cli.help import examples
 
 
-@click.command("report")
+@click.command(
+    "report",
+    epilog=examples(
+        "xenqemu report --open",
+        "xenqemu report dist --out page.html",
+        "xenqemu report dist/bin/qemu-system-xen --contract contract.json",
+    ),
+)
 @click.argument("named", metavar="[BUILD]", required=False)
 @click.option(
     "--out",
