@@ -18,6 +18,10 @@ pytest_plugins = ["pytester"]
 # interrupt a run would then wait for ever.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# What the commands under test say in a job of a CI service is for the tests that ask for it, not for the job's page.
+for _name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "NO_COLOR"):
+    os.environ.pop(_name, None)
+
 
 def _skips_fail() -> bool:
     return os.environ.get("CI", "").lower() in {"true", "1"}

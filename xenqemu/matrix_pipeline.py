@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xenqemu.errors import EXIT_LAB, EXIT_OK, UsageError, XenqemuError
+from xenqemu.results import Check, Results, Status
 from xenqemu.state import StateDir, why_not_writable
 from xenqemu.ui import Ui
 
@@ -181,6 +182,33 @@ def _booted(built: CellResult, cases: Sequence[Case], state: StateDir, ui: Ui) -
         problem="; ".join(f"{name}: {why}" for name, why in failed),
         exit_code=EXIT_LAB if failed else EXIT_OK,
     )
+
+
+def report(results: Sequence[CellResult], seconds: float) -> Results:
+    """Return `results` for JUnit XML and summaries: a check for each build, and for what each of them booted."""
+    checks: list[Check] = []
+    for result in results:
+        name = result.cell.name
+        if result.binary is None:
+            problem, _, details = result.problem.partition("\n")
+            checks.append(Check("matrix.build", name, Status.FAILED, problem, details, result.build_seconds))
+            continue
+        message = f"{result.size / 1e6:.1f} MB{', built before' if result.cached else ''}"
+        checks.append(Check("matrix.build", name, message=message, seconds=result.build_seconds))
+        if result.boot_seconds:
+            checks.extend(_boots(result))
+    return Results("device models", tuple(checks), seconds)
+
+
+def _boots(result: CellResult) -> Iterator[Check]:
+    group = f"matrix.boot.{result.cell.name.replace('.', '_')}"
+    for name, reason in result.guests:
+        yield Check(group, name, Status.FAILED, reason)
+    if result.booted:
+        booted = f"{result.booted} of {result.booted + len(result.guests)} guests"
+        yield Check(group, booted, message="booted", seconds=result.boot_seconds)
+    elif not result.guests:
+        yield Check(group, "guests", Status.ERROR, result.problem, seconds=result.boot_seconds)
 
 
 def table(results: Sequence[CellResult]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

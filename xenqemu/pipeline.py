@@ -14,6 +14,7 @@ from xenqemu.build.model import Artifact, BuildInput, BuildOptions, PatchRecord
 from xenqemu.errors import UsageError
 from xenqemu.gitstore import GitStore
 from xenqemu.resources import is_installed
+from xenqemu.results import Check, Results
 from xenqemu.series.apply import apply_series, apply_what_applies
 from xenqemu.series.catalogue import load_series
 from xenqemu.series.check import CheckReport, check_series
@@ -152,6 +153,34 @@ def deliver(artifact: Artifact, plan: BuildPlan, destination: Destination, ui: U
     if destination.out is not None:
         return install_to(artifact, destination.out, ui)
     return install_into_xen(artifact, plan.request.options.layout, destination.destdir or Path("/"), ui)
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What came of a build: `facts` as JSON has them, and the same for JUnit XML and summaries."""
+
+    facts: Mapping[str, object]
+    results: Results
+
+
+def report_build(plan: BuildPlan, binary: Path, seconds: float) -> BuildReport:
+    """Return what came of `plan`, whose device model was delivered as `binary`."""
+    inputs, cached, size = plan.inputs, plan.artifact is not None, binary.stat().st_size
+    facts = {
+        "binary": binary.absolute(),
+        "key": plan.key,
+        "cached": cached,
+        "qemu": str(inputs.version),
+        "xen": str(inputs.xen.version),
+        "profile": inputs.profile,
+        "size": size,
+        "seconds": round(seconds, 1),
+    }
+    title = f"QEMU {inputs.version} for Xen {inputs.xen.version}, profile {inputs.profile}"
+    message = f"{size / 1e6:.1f} MB{', built before' if cached else ''}"
+    check = Check("build", title, message=message, seconds=seconds)
+    shown = {"device model": str(binary), "patches": str(len(inputs.patches)), "artifact": plan.key}
+    return BuildReport(facts, Results(f"build of {title}", (check,), seconds, shown))
 
 
 def check_patches(qemu: QemuSource, state: StateDir, ui: Ui) -> CheckReport:

@@ -12,6 +12,14 @@ from rich.progress import Progress as Bar
 from xenqemu.ui import PlainUi, Progress
 
 
+def terminal(*, stderr: bool, colour: bool) -> Console:
+    """Return the terminal that stdout, or stderr, is; without `colour` nothing changes how its text looks.
+
+    What rich makes of NO_COLOR itself leaves bold and dim text.
+    """
+    return Console(stderr=stderr) if colour else Console(stderr=stderr, color_system=None)
+
+
 class _BarProgress:
     def __init__(self, bar: Bar, title: str) -> None:
         self._bar = bar

@@ -18,8 +18,9 @@ from xenqemu.contract import table
 from xenqemu.contract.checker import check
 from xenqemu.contract.machine import Machine, descriptors, free_port
 from xenqemu.contract.model import CheckReport, Contract, Verdict, xen_version
-from xenqemu.contract.report import junit
+from xenqemu.contract.report import results
 from xenqemu.errors import MissingError, UsageError
+from xenqemu.results import junit
 from xenqemu.ui import QuietUi
 
 Command = Callable[..., tuple[int, str]]
@@ -215,7 +216,7 @@ def test_descriptors_and_ports_can_be_used() -> None:
 
 
 def test_junit(report: CheckReport) -> None:
-    suite = ElementTree.fromstring(junit(report))
+    suite = ElementTree.fromstring(junit(results(report)))
     cases = {case.get("name"): case for case in suite.iter("testcase")}
     assert set(cases) == set(EXPECTED)
     failures = {name for name, case in cases.items() if case.find("failure") is not None}

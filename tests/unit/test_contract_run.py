@@ -31,6 +31,7 @@ from xenqemu.contract_pipeline import ContractRequest, run_contract
 from xenqemu.errors import EXIT_LAB, LabError
 from xenqemu.lab.cases import Case, KnownGap, load_cases
 from xenqemu.lab.result import GuestResult, Report
+from xenqemu.results import junit
 from xenqemu.state import StateDir
 from xenqemu.ui import QuietUi
 
@@ -140,7 +141,7 @@ def test_a_report_as_table_and_json(report: RunReport) -> None:
 
 
 def test_a_report_as_junit(report: RunReport) -> None:
-    suite = ElementTree.fromstring(outcome.junit(report))
+    suite = ElementTree.fromstring(junit(outcome.results(report)))
     assert {name: suite.get(name) for name in ("tests", "failures", "skipped", "errors")} == {
         "tests": "4",
         "failures": "1",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from xenqemu.cli.common import (
     source_options,
 )
 from xenqemu.cli.help import examples, suggest
+from xenqemu.cli.reporting import report_options, reporting
 
 _TEXT = ("qemu", "xen", "profile", "out", "cc")
 _SWITCHES = ("dirty", "debug_info", "build_xen_libs")
@@ -50,15 +52,16 @@ _SWITCHES = ("dirty", "debug_info", "build_xen_libs")
 @click.option("--share-dir", metavar="DIR", help="Where its data goes then. [PREFIX/share]")
 @click.option("--destdir", metavar="DIR", help="Put before those folders, for packaging.")
 @click.option("--dry-run", is_flag=True, help="Prepare the sources, say what would be built, and stop.")
+@report_options
 @json_option
-def command(as_json: bool, dry_run: bool, **options: Any) -> None:
+def command(as_json: bool, dry_run: bool, junit: Path | None, summary: Path | None, **options: Any) -> None:
     """Build qemu-system-xen and print the path of the binary.
 
     The result is a relocatable tree in --out with manifest.json and build.log. Building the same inputs again does
     nothing and says so; an interrupted build goes on where it stopped.
     """
     from xenqemu.build.model import BuildOptions, Layout
-    from xenqemu.pipeline import BuildRequest, Destination, carry_out, deliver, describe_plan, plan_build
+    from xenqemu.pipeline import BuildRequest, Destination, carry_out, deliver, describe_plan, plan_build, report_build
 
     chosen = {name.replace("_", "-"): options[name] for name in (*_TEXT, *_SWITCHES, *OFFLOAD, "jobs")}
     context = session(chosen)
@@ -84,14 +87,18 @@ def command(as_json: bool, dry_run: bool, **options: Any) -> None:
     else:
         destination = Destination(destdir=Path(options["destdir"] or "/"))
     destination.check()
-    plan = plan_build(request, context.state, context.ui)
     if dry_run:
-        described = describe_plan(plan, context.state)
+        described = describe_plan(plan_build(request, context.state, context.ui), context.state)
         (print_json if as_json else print_facts)(described)
         return
-    binary = deliver(carry_out(plan, context.state, context.ui), plan, destination, context.ui)
+    started = time.monotonic()
+    with reporting("build", junit, summary) as tell:
+        plan = plan_build(request, context.state, context.ui)
+        binary = deliver(carry_out(plan, context.state, context.ui), plan, destination, context.ui)
+        report = report_build(plan, binary, time.monotonic() - started)
+        tell(report.results)
     if as_json:
-        print_json({"binary": binary.absolute(), "key": plan.key, "cached": plan.artifact is not None})
+        print_json(report.facts)
         return
     click.echo(binary)
     if layout is None:

@@ -59,10 +59,15 @@ def _ui(context: Mapping[str, bool]) -> Ui:
         return QuietUi()
     verbose = bool(context.get("verbose"))
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
-        from xenqemu.rich_ui import RichUi
+        from xenqemu.rich_ui import RichUi, terminal
 
-        return RichUi(verbose=verbose)
+        return RichUi(terminal(stderr=True, colour=_colour(context)), verbose=verbose)
     return PlainUi(verbose=verbose)
+
+
+def _colour(context: Mapping[str, bool]) -> bool:
+    """Whether a terminal may have colours: NO_COLOR forbids them whatever its value, but for an empty one."""
+    return not context.get("no_color") and not os.environ.get("NO_COLOR")
 
 
 def source_options(function: F) -> F:
@@ -200,11 +205,12 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
         for row in (columns, *rows):
             click.echo("\t".join(str(cell) for cell in row))
         return
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from xenqemu.rich_ui import terminal
 
     table = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*(Text(str(cell)) for cell in row))
-    Console().print(table)
+    terminal(stderr=False, colour=_colour(click.get_current_context().find_root().obj or {})).print(table)

@@ -18,6 +18,7 @@ from xenqemu.cli.common import (
     session,
 )
 from xenqemu.cli.help import CommandGroup, examples
+from xenqemu.cli.reporting import report_options, reporting
 from xenqemu.errors import EXIT_LAB, EXIT_OK
 
 _XEN_OPTION = click.option(
@@ -76,11 +77,17 @@ def list_(xen: str | None, as_json: bool) -> None:
 @click.argument("binary", type=DeviceModelName())
 @_XEN_OPTION
 @click.option("--data", metavar="DIR", multiple=True, type=click.Path(path_type=Path), help="More data files (-L).")
-@click.option("--junit", metavar="FILE", type=click.Path(path_type=Path), help="Write the results as JUnit XML too.")
+@report_options
 @click.option("--all", "everything", is_flag=True, help="Show what is taken, too.")
 @json_option
 def check(
-    binary: Path | str, xen: str | None, data: tuple[Path, ...], junit: Path | None, everything: bool, as_json: bool
+    binary: Path | str,
+    xen: str | None,
+    data: tuple[Path, ...],
+    junit: Path | None,
+    summary: Path | None,
+    everything: bool,
+    as_json: bool,
 ) -> int:
     """Try everything that libxl can pass on BINARY, as far as that goes without Xen; exit 8 for a refusal.
 
@@ -89,14 +96,13 @@ def check(
     from xenqemu.boot_pipeline import find_device_model
     from xenqemu.contract import check as contract_check
     from xenqemu.contract.model import Verdict, xen_name
-    from xenqemu.contract.report import cause, counts, report_facts, write_junit
-    from xenqemu.contract.report import junit as junit_xml
+    from xenqemu.contract.report import cause, counts, report_facts, results
 
     context = session(create=isinstance(binary, str))
-    path = find_device_model(binary, None, context.state, context.ui) or Path()
-    report = contract_check(path, xen, context.ui, data=data)
-    if junit is not None:
-        write_junit(junit, junit_xml(report))
+    with reporting("contract check", junit, summary) as tell:
+        path = find_device_model(binary, None, context.state, context.ui) or Path()
+        report = contract_check(path, xen, context.ui, data=data)
+        tell(results(report))
     if as_json:
         print_json(report_facts(report))
     else:
@@ -105,8 +111,8 @@ def check(
             ("entry", "verdict", "cause", "message"),
             [(row.entry.id, row.verdict.value, cause(row.entry), row.message) for row in shown],
         )
-        summary = ", ".join(f"{number} {verdict}" for verdict, number in counts(report).items() if number)
-        click.echo(f"QEMU {report.qemu} for Xen {xen_name(report.xen)}: {summary}", err=True)
+        counted = ", ".join(f"{number} {verdict}" for verdict, number in counts(report).items() if number)
+        click.echo(f"QEMU {report.qemu} for Xen {xen_name(report.xen)}: {counted}", err=True)
     return EXIT_LAB if report.refused else EXIT_OK
 
 
@@ -121,21 +127,20 @@ def check(
 @device_model_option
 @click.option("--xen", metavar="XEN", shell_complete=complete.xens, help=LAB_XEN_HELP)
 @click.option("--jobs", metavar="N", type=click.IntRange(1), help="Hosts at once.  [as processors and memory allow]")
-@click.option("--junit", metavar="FILE", type=click.Path(path_type=Path), help="Write the results as JUnit XML too.")
+@report_options
 @click.option("--all", "everything", is_flag=True, help="Show what works, too.")
 @json_option
-def run(junit: Path | None, everything: bool, as_json: bool, **options: Any) -> int:
+def run(junit: Path | None, summary: Path | None, everything: bool, as_json: bool, **options: Any) -> int:
     """Boot a guest for each thing that xl can ask for, or the CASEs, in the lab; exit 8 when one surprises."""
     from xenqemu.boot_pipeline import find_device_model
     from xenqemu.contract import outcome
-    from xenqemu.contract.report import write_junit
     from xenqemu.contract_pipeline import ContractRequest, run_contract
 
     context = session()
-    options["device_model"] = find_device_model(options["device_model"], options["xen"], context.state, context.ui)
-    report = run_contract(ContractRequest(**options), context.state, context.ui)
-    if junit is not None:
-        write_junit(junit, outcome.junit(report))
+    with reporting("contract run", junit, summary) as tell:
+        options["device_model"] = find_device_model(options["device_model"], options["xen"], context.state, context.ui)
+        report = run_contract(ContractRequest(**options), context.state, context.ui)
+        tell(outcome.results(report))
     if as_json:
         print_json(outcome.facts(report))
     else:

@@ -14,6 +14,7 @@ import click
 from xenqemu.cli import complete
 from xenqemu.cli.common import LAB_XEN_HELP, ConfigPath, DeviceModelName, json_option, print_json, print_table, session
 from xenqemu.cli.help import examples, suggest
+from xenqemu.cli.reporting import report_options, reporting
 from xenqemu.errors import EXIT_LAB, EXIT_OK
 from xenqemu.ui import Ui
 
@@ -39,6 +40,7 @@ def _boot_options(function: F) -> F:
             click.option("--timeout", metavar="S", type=click.FloatRange(1), help="Seconds for each guest."),
             click.option("--show-console", is_flag=True, help="Show on stderr what the guests write."),
             click.option("--keep", is_flag=True, help="Leave guests running, and the host up until Ctrl-C."),
+            report_options,
             json_option,
         )
     ):
@@ -58,15 +60,25 @@ def _boot_options(function: F) -> F:
 @click.option("--screenshot", metavar="FILE.png", type=click.Path(dir_okay=False, path_type=Path), help="A picture.")
 @click.option("--write", "writable", is_flag=True, help="Let guests write to their disks.  [writes are thrown away]")
 @_boot_options
-def boot(configs: tuple[Path, ...], as_json: bool, show_console: bool, keep: bool, **options: Any) -> int:
+def boot(
+    configs: tuple[Path, ...],
+    as_json: bool,
+    show_console: bool,
+    keep: bool,
+    junit: Path | None,
+    summary: Path | None,
+    **options: Any,
+) -> int:
     """Boot each xl.cfg in a virtual Xen host, and say by what sign it has booted or why it has not."""
     from xenqemu.boot_pipeline import BootRequest, boot_configs, find_device_model
 
     context = session()
-    options["device_model"] = find_device_model(options["device_model"], options["xen"], context.state, context.ui)
-    request = BootRequest(heard=_console if show_console else None, keep=keep, **options)
-    with boot_configs(configs, request, context.state, context.ui) as booted:
-        return _report(booted, {}, context.ui, as_json=as_json, keep=keep)
+    with reporting("lab boot", junit, summary) as tell:
+        options["device_model"] = find_device_model(options["device_model"], options["xen"], context.state, context.ui)
+        request = BootRequest(heard=_console if show_console else None, keep=keep, **options)
+        with boot_configs(configs, request, context.state, context.ui) as booted:
+            tell(booted.report.results({}))
+            return _report(booted, {}, context.ui, as_json=as_json, keep=keep)
 
 
 @click.command(
@@ -90,6 +102,8 @@ def cases(
     as_json: bool,
     show_console: bool,
     keep: bool,
+    junit: Path | None,
+    summary: Path | None,
     **options: Any,
 ) -> int:
     """Boot the lab's own guests: the basic ones, or those called NAME, which can be a group's."""
@@ -118,11 +132,13 @@ def cases(
         else:
             click.echo("\n".join(map(str, saved)))
         return EXIT_OK
-    options["device_model"] = find_device_model(options["device_model"], options["xen"], context.state, context.ui)
-    request = BootRequest(heard=_console if show_console else None, keep=keep, **options)
-    with boot_cases(chosen, request, context.state, context.ui) as booted:
-        fails = {case.name: case.fails for case in chosen if not case.boots}
-        return _report(booted, fails, context.ui, as_json=as_json, keep=keep)
+    with reporting("lab cases", junit, summary) as tell:
+        options["device_model"] = find_device_model(options["device_model"], options["xen"], context.state, context.ui)
+        request = BootRequest(heard=_console if show_console else None, keep=keep, **options)
+        with boot_cases(chosen, request, context.state, context.ui) as booted:
+            fails = {case.name: case.fails for case in chosen if not case.boots}
+            tell(booted.report.results(fails))
+            return _report(booted, fails, context.ui, as_json=as_json, keep=keep)
 
 
 def _console(text: str) -> None:

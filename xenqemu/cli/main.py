@@ -11,6 +11,7 @@ import sys
 import traceback
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import click
 
@@ -71,10 +72,11 @@ class _LazyGroup(CommandGroup):
 @click.option("--debug", is_flag=True, help="Show the traceback of an internal error.")
 @click.option("-v", "--verbose", is_flag=True, help="Show details.")
 @click.option("-q", "--quiet", is_flag=True, help="Show warnings and results only.")
+@click.option("--no-color", is_flag=True, help="No colours on a terminal, as with NO_COLOR in the environment.")
 @click.pass_context
-def cli(ctx: click.Context, state_dir: str | None, debug: bool, verbose: bool, quiet: bool) -> None:
+def cli(ctx: click.Context, /, **options: Any) -> None:
     """Build a lean Xen device model, qemu-system-xen, from an upstream QEMU."""
-    ctx.obj = {"state_dir": state_dir, "debug": debug, "verbose": verbose, "quiet": quiet}
+    ctx.obj = options
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -125,11 +127,21 @@ def _bug(arguments: list[str], error: Exception) -> int:
     return _fail(arguments, EXIT_BUG, f"{type(error).__name__}: {error}", hint)
 
 
+def _annotate(code: int, message: str, hint: str) -> None:
+    """Have the error shown on the page of a job of GitHub Actions, where this is one."""
+    from xenqemu.results import annotation, on_github
+
+    if on_github(os.environ):
+        text = "\n".join(filter(None, (message, hint)))
+        sys.stderr.write(annotation("error", f"xenqemu, exit code {code}", text) + "\n")
+
+
 def _fail(arguments: list[str], code: int, message: str, hint: str) -> int:
     with contextlib.suppress(OSError):  # nobody reads, or the disk is full: the exit code tells all the same
         sys.stderr.write(f"xenqemu: {message}\n")
         if hint:
             sys.stderr.write(f"  {hint}\n")
+        _annotate(code, message, hint)
     if "--json" in arguments:
         text = json.dumps({"error": {"exit_code": code, "message": message, "hint": hint}}) + "\n"
         try:

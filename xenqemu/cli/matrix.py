@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from xenqemu.cli.common import (
     session,
 )
 from xenqemu.cli.help import examples
+from xenqemu.cli.reporting import report_options, reporting
 
 
 class _Words(click.ParamType[tuple[str, ...]]):
@@ -82,8 +84,11 @@ _EXAMPLES = examples(
 @jobs_option
 @cc_option
 @offload_options
+@report_options
 @json_option
-def command(as_json: bool, shard: str, boot: tuple[str, ...], **options: Any) -> int:
+def command(
+    as_json: bool, shard: str, boot: tuple[str, ...], junit: Path | None, summary: Path | None, **options: Any
+) -> int:
     """Build every combination of the QEMUs, Xens and profiles, and print one table.
 
     Each goes into a folder of its own in --out: DIR/10.2-4.20-hvm. A combination that fails does not stop the others;
@@ -91,7 +96,7 @@ def command(as_json: bool, shard: str, boot: tuple[str, ...], **options: Any) ->
     """
     from xenqemu.build.model import BuildOptions
     from xenqemu.lab.cases import find_cases
-    from xenqemu.matrix_pipeline import MatrixRequest, parse_shard, run_matrix, table
+    from xenqemu.matrix_pipeline import MatrixRequest, parse_shard, report, run_matrix, table
     from xenqemu.series.catalogue import load_series
 
     chosen = {name.replace("_", "-"): options[name] for name in (*OFFLOAD, "jobs", "cc")}
@@ -106,7 +111,10 @@ def command(as_json: bool, shard: str, boot: tuple[str, ...], **options: Any) ->
         boot=tuple(find_cases(boot)),
         shard=parse_shard(shard),
     )
-    results = run_matrix(request, context.state, context.ui)
+    started = time.monotonic()
+    with reporting("matrix", junit, summary) as tell:
+        results = run_matrix(request, context.state, context.ui)
+        tell(report(results, time.monotonic() - started))
     if as_json:
         print_json({"ok": all(result.ok for result in results), "results": [result.as_dict() for result in results]})
     else:

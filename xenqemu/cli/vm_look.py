@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +17,7 @@ from xenqemu.errors import EXIT_OK, EXIT_VM_CONFIG
 from xenqemu.text import printable
 
 if TYPE_CHECKING:
-    from xenqemu.vm.lint import Finding
+    from xenqemu.vm.lint import Finding, LintReport
 
 _PATH = ConfigPath()
 _DISK_COLUMNS = ("vdev", "target", "format", "backend", "writable", "cdrom", "why")
@@ -95,6 +96,7 @@ def lint(configs: tuple[Path, ...], dm: Path | None, xen: str, elsewhere: bool, 
     state = _looking(create=True).state
     binary = choose_binary(state, named=dm).path if dm else None
     reports = [lint_config(config, state, binary=binary, xen=xen, here=not elsewhere) for config in configs]
+    _annotate(reports)
     if as_json:
         print_json({"configs": [{**asdict(report), "failed": report.failed} for report in reports]})
     else:
@@ -118,6 +120,20 @@ def _print_rows(title: str, columns: tuple[str, ...], rows: list[Mapping[str, An
     if rows:
         click.echo(f"\n{title}:")
         print_table(columns, [[printable(row[column]) for column in columns] for row in rows])
+
+
+def _annotate(reports: Sequence[LintReport]) -> None:
+    """Have what was found shown beside the lines of the configs, in a job of GitHub Actions."""
+    from xenqemu.results import annotation, inside, on_github
+
+    if not on_github(os.environ):
+        return
+    for report in reports:
+        file = inside(str(report.path), os.environ)
+        for finding in report.findings:
+            if finding.severity != "hint":
+                text = f"{finding.message}\n{finding.hint}"
+                click.echo(annotation(finding.severity, finding.rule, text, file, finding.line), err=True)
 
 
 def _print_findings(findings: Sequence[Finding]) -> None:

@@ -8,14 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 from packaging.version import Version
 
 from xenqemu.contract.model import Contract, Entry, Gap
-from xenqemu.contract.report import junit_bytes
 from xenqemu.lab.cases import Case, KnownGap
 from xenqemu.lab.result import GuestResult
+from xenqemu.results import Check, Results, Status
 
 
 class Outcome(enum.Enum):
@@ -169,20 +168,22 @@ def causes(report: RunReport) -> tuple[str, ...]:
     return tuple(f"{', '.join(names)}: {cause} {remedy}" for (cause, remedy), names in cases.items())
 
 
-def junit(report: RunReport) -> bytes:
-    """Return `report` as JUnit XML: what is not as the table says is a failure, gaps are skipped with their reason."""
-    suite = ElementTree.Element("testsuite", name=f"contract under Xen {report.xen} with QEMU {report.qemu}")
-    for one in report.outcomes:
-        test = ElementTree.SubElement(suite, "testcase", classname=f"contract.{one.case.group}", name=one.case.name)
-        test.set("time", f"{one.seconds:.1f}")
-        if not one.outcome.expected:
-            failure = ElementTree.SubElement(test, "failure", message=one.detail)
-            failure.text = "\n".join(filter(None, (one.case.summary, *one.entries, one.cause, one.remedy)))
-        elif one.outcome is not Outcome.WORKS:
-            ElementTree.SubElement(
-                test, "skipped", message=f"{one.outcome.value}: {one.reason or one.detail} ({one.reference})"
-            )
-    return junit_bytes(suite, report.seconds)
+def results(report: RunReport) -> Results:
+    """Return `report` for JUnit XML and summaries: what is not as the table says fails, gaps are skipped."""
+    title = f"contract under Xen {report.xen} with QEMU {report.qemu}"
+    facts = {"device model": report.device_model, "logs": " ".join(map(str, report.logs))}
+    return Results(title, tuple(map(_checked, report.outcomes)), report.seconds, facts)
+
+
+def _checked(one: CaseOutcome) -> Check:
+    group, name = f"contract.{one.case.group}", one.case.name
+    if one.outcome is Outcome.WORKS:
+        return Check(group, name, message=one.detail, seconds=one.seconds)
+    if not one.outcome.expected:
+        details = "\n".join(filter(None, (one.case.summary, *one.entries, one.cause, one.remedy)))
+        return Check(group, name, Status.FAILED, one.detail, details, one.seconds)
+    message = f"{one.outcome.value}: {one.reason or one.detail} ({one.reference})"
+    return Check(group, name, Status.SKIPPED, message, seconds=one.seconds)
 
 
 def table(report: RunReport, *, everything: bool) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

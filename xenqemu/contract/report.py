@@ -1,15 +1,12 @@
-"""Results as facts for JSON and as JUnit XML, which CI services show."""
+"""Results as facts for JSON, and as those of every report."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 from xenqemu.contract.model import CheckReport, Entry, Result, Verdict, xen_name
-from xenqemu.errors import MissingError
-from xenqemu.state import write_atomic
+from xenqemu.results import Check, Results, Status
 
 
 def passed(entry: Entry) -> str:
@@ -77,47 +74,23 @@ def counts(report: CheckReport) -> Mapping[str, int]:
     return {verdict.value: sum(result.verdict is verdict for result in report.results) for verdict in Verdict}
 
 
-def junit(report: CheckReport) -> bytes:
-    """Return `report` as JUnit XML: a refusal is a failure; what was not tried, or is known, is skipped."""
-    suite = ElementTree.Element("testsuite", name=f"contract of Xen {xen_name(report.xen)} with QEMU {report.qemu}")
-    for result in report.results:
-        case = ElementTree.SubElement(
-            suite, "testcase", classname=f"contract.{result.entry.group}", name=result.entry.id
-        )
-        case.set("time", f"{result.seconds:.3f}")
-        if result.verdict is Verdict.REFUSED:
-            failure = ElementTree.SubElement(case, "failure", message=result.message)
-            failure.text = _details(result)
-        elif result.verdict is not Verdict.TAKEN:
-            ElementTree.SubElement(case, "skipped", message=f"{result.verdict.value}: {result.message}")
-    return junit_bytes(suite, report.seconds)
+def results(report: CheckReport) -> Results:
+    """Return `report` for JUnit XML and summaries: a refusal fails; what was not tried, or is known, is skipped."""
+    title = f"contract of Xen {xen_name(report.xen)} with QEMU {report.qemu}"
+    facts = {"package": report.package} if report.package else {}
+    return Results(title, tuple(map(_checked, report.results)), report.seconds, facts)
 
 
-def junit_bytes(suite: ElementTree.Element, seconds: float) -> bytes:
-    """Return the JUnit XML of `suite`, which took so many seconds, with its test cases counted."""
-    for element in suite.iter():
-        element.text = element.text and _xml_text(element.text)
-        element.attrib = {name: _xml_text(value) for name, value in element.attrib.items()}
-    for name, counted in (("tests", "testcase"), ("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
-        suite.set(name, str(sum(1 for _ in suite.iter(counted))))
-    suite.set("time", f"{seconds:.3f}")
-    ElementTree.indent(suite)
-    return bytes(ElementTree.tostring(suite, encoding="utf-8", xml_declaration=True)) + b"\n"
-
-
-def write_junit(path: Path, xml: bytes) -> None:
-    """Write JUnit XML to `path`, whole or not at all; raises `MissingError` when that cannot be written."""
-    try:
-        write_atomic(path, xml)
-    except OSError as error:
-        raise MissingError(f"{path} cannot be written: {error.strerror}", "name another file with --junit") from error
+def _checked(result: Result) -> Check:
+    group, name = f"contract.{result.entry.group}", result.entry.id
+    if result.verdict is Verdict.TAKEN:
+        return Check(group, name, seconds=result.seconds)
+    if result.verdict is Verdict.REFUSED:
+        return Check(group, name, Status.FAILED, result.message, _details(result), result.seconds)
+    message = f"{result.verdict.value}: {result.message}"
+    return Check(group, name, Status.SKIPPED, message, seconds=result.seconds)
 
 
 def _details(result: Result) -> str:
     changes = [f"QEMU {change.qemu} {change.what}" for change in result.entry.changes]
     return "\n".join((cause(result.entry), passed(result.entry), result.entry.source, *changes))
-
-
-def _xml_text(text: str) -> str:
-    """Return `text` without the control characters that XML cannot have (section 2.2 of the specification)."""
-    return "".join(char if char in "\t\n" or char >= " " else "?" for char in text)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from xenqemu.explain import Explanation
+from xenqemu.results import Check, Results, Status
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,15 @@ class Report:
             rows.append((guest.name, _seconds(guest.create_seconds), _seconds(guest.boot_seconds), memory, result))
         return columns, rows
 
+    def results(self, fails: Mapping[str, str]) -> Results:
+        """Return the report for JUnit XML and summaries; `fails` as in `as_wanted`."""
+        checks = tuple(_checked(guest, fails) for guest in self.guests)
+        seconds = (self.host_seconds or 0.0) + sum(check.seconds for check in checks)
+        facts = {"logs": str(self.run)}
+        if self.host_seconds is not None:
+            facts = {"Xen": self.xen, "host started in": f"{self.host_seconds:.1f} s", **facts}
+        return Results(f"guests under Xen {self.xen}" if self.xen else "guests", checks, seconds, facts)
+
     def as_dict(self) -> dict[str, Any]:
         """Return the report as JSON values."""
         return {
@@ -113,6 +123,25 @@ class Report:
             "guests": [guest.as_dict() for guest in self.guests],
             "logs": str(self.run),
         }
+
+
+def _checked(guest: GuestResult, fails: Mapping[str, str]) -> Check:
+    parts = (guest.create_seconds, guest.boot_seconds, guest.steps_seconds)
+    if _as_wanted(guest, fails):
+        status, message = Status.PASSED, guest.sign if guest.booted else f"fails as it should: {guest.reason}"
+    elif not guest.tried:
+        status, message = Status.ERROR, guest.reason
+    else:
+        status, message = Status.FAILED, f"it boots, and should not ({guest.sign})" if guest.booted else guest.reason
+    return Check(
+        "lab.guests",
+        guest.name or guest.config,
+        status,
+        message,
+        details="\n".join((*guest.notes, *guest.log)),
+        seconds=sum(part or 0.0 for part in parts),
+        file=guest.config,
+    )
 
 
 def _as_wanted(guest: GuestResult, fails: Mapping[str, str]) -> bool:

@@ -16,6 +16,7 @@ from xenqemu.lab.host import Host
 from xenqemu.lab.model import HostError
 from xenqemu.lab.staging import StagedGuest
 from xenqemu.lab.steps import Dom0Step, GuestStep, HearsStep, Step
+from xenqemu.results import Check, Results, Status
 from xenqemu.state import write_atomic
 from xenqemu.ui import Ui
 
@@ -100,6 +101,22 @@ class SoakReport:
         """Return the report as JSON values."""
         items = [{**asdict(item), "grown": item.grown, "leaks": item.leaks} for item in self.items]
         return {**asdict(self), "run": str(self.run), "items": items, "leaks": [item.name for item in self.leaks]}
+
+    def results(self) -> Results:
+        """Return the report for JUnit XML and summaries: a figure that is worse than it may be fails."""
+        facts = {"device model": self.device_model, "Xen": self.xen, "guests": str(self.cycles), "logs": str(self.run)}
+        rows = self.table()[1]
+        checks = tuple(
+            Check(
+                "lab.soak",
+                item.name,
+                Status.FAILED if item.leaks else Status.PASSED,
+                f"{row[1]} before, {row[2]} after",
+                "\n".join(item.new),
+            )
+            for item, row in zip(self.items, rows, strict=True)
+        )
+        return Results("what guests leave behind in dom0", checks, self.seconds, facts)
 
 
 def _number(value: float) -> str:
