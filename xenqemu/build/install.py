@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from xenqemu.build.hardening import inspect_elf
@@ -41,6 +41,7 @@ def stage_tree(inputs: BuildInput, options: BuildOptions, build: Path, tree: Pat
     if bundles_libraries(inputs, options):
         for soname, file in needed_libraries(target, inputs.xen):
             _place(file, tree / layout.libraries / soname, 0o644)
+            _run_binutils(("strip", "--strip-unneeded", tree / layout.libraries / soname))
 
 
 def _strip(program: Path, *, keep_debug_info: bool) -> None:
@@ -55,12 +56,18 @@ def _strip(program: Path, *, keep_debug_info: bool) -> None:
         commands.insert(0, ("objcopy", "--only-keep-debug", "--compress-debug-sections=zlib", program, aside))
         commands.append(("objcopy", f"--add-gnu-debuglink={aside}", program))
     for command in commands:
-        try:
-            run(command)
-        except CommandFailedError as error:
-            raise BuildError(f"{command[0]} failed on {PROGRAM}: {error.completed.stderr.strip()}") from error
+        _run_binutils(command)
     if keep_debug_info:
         aside.chmod(0o644)
+
+
+def _run_binutils(command: Sequence[str | Path]) -> None:
+    try:
+        run(command)
+    except CommandFailedError as error:
+        raise BuildError(
+            f"{command[0]} failed on {Path(command[-1]).name}: {error.completed.stderr.strip()}"
+        ) from error
 
 
 def _place(source: Path, target: Path, mode: int) -> None:
