@@ -123,6 +123,19 @@ class ConfigPath(click.Path):
         return complete.configs(ctx, param, incomplete)
 
 
+class Words(click.ParamType[tuple[str, ...]]):
+    """Words with commas between them."""
+
+    name = "list"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Return the words of `value`."""
+        words = value if isinstance(value, tuple) else tuple(word.strip() for word in str(value).split(","))
+        if not all(words):
+            self.fail(f"'{value}' has an empty place", param, ctx)
+        return words
+
+
 class DeviceModelName(click.Path):
     """A device model's file, or `distro`, `distro:4.17` for the one that the distribution of that Xen ships with it."""
 

@@ -27,6 +27,7 @@ _COMMANDS = {
     "lab": ("lab", "Boot real guests under a real Xen, in an emulated host."),
     "explain": ("explain", "Say why a guest did not start or boot, from the logs of xl and the device model."),
     "contract": ("contract", "List what xl can ask a device model for, and check one against it."),
+    "ci": ("ci", "Write pipelines for CI systems."),
     "package": ("package", "Make a Debian package or a tarball of a build."),
     "patches": ("patches", "List, check, export and maintain the patch series."),
     "xen": ("xen", "Look at a Xen that a device model can be built against."),

@@ -12,6 +12,7 @@ from xenqemu.cli import complete
 from xenqemu.cli.common import (
     OFFLOAD,
     SETTING_HELP,
+    Words,
     cc_option,
     jobs_option,
     json_option,
@@ -24,20 +25,6 @@ from xenqemu.cli.common import (
 from xenqemu.cli.help import examples
 from xenqemu.cli.reporting import report_options, reporting
 
-
-class _Words(click.ParamType[tuple[str, ...]]):
-    """Words with commas between them."""
-
-    name = "list"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        """Return the words of `value`."""
-        words = value if isinstance(value, tuple) else tuple(word.strip() for word in str(value).split(","))
-        if not all(words):
-            self.fail(f"'{value}' has an empty place", param, ctx)
-        return words
-
-
 _EXAMPLES = examples(
     "xenqemu matrix --qemu 7.2,10.0,10.2 --xen 4.17,4.20 --boot boot-sector",
     "xenqemu matrix --qemu 10.2,../qemu@master --shard 2/2 --json",
@@ -49,7 +36,7 @@ _EXAMPLES = examples(
     "--qemu",
     "qemus",
     metavar="LIST",
-    type=_Words(),
+    type=Words(),
     shell_complete=complete.release_list,
     help="Releases or sources.  [every supported one]",
 )
@@ -57,7 +44,7 @@ _EXAMPLES = examples(
     "--xen",
     "xens",
     metavar="LIST",
-    type=_Words(),
+    type=Words(),
     shell_complete=complete.xen_list,
     default="system",
     help="4.17,4.20, or as build takes it.",
@@ -66,7 +53,7 @@ _EXAMPLES = examples(
     "--profile",
     "profiles",
     metavar="LIST",
-    type=_Words(),
+    type=Words(),
     shell_complete=complete.profile_list,
     default="hvm",
     help=SETTING_HELP["profile"],
@@ -74,7 +61,7 @@ _EXAMPLES = examples(
 @click.option(
     "--boot",
     metavar="LIST",
-    type=_Words(),
+    type=Words(),
     shell_complete=complete.case_list,
     default=(),
     help="Boot these cases or groups with each result.",
