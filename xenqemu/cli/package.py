@@ -13,6 +13,7 @@ from xenqemu.cli.common import json_option, print_json, session
 
 if TYPE_CHECKING:
     from xenqemu.package import Build, Packaged, PackageRequest
+    from xenqemu.state import StateDir
 
 F = TypeVar("F", bound=Callable[..., Any])
 _FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -70,7 +71,7 @@ def deb(as_json: bool, folder: Path | None, artifact: str | None, maintainer: st
 
 
 def _planned(
-    state: Any, folder: Path | None, artifact: str | None, options: dict[str, Any]
+    state: StateDir, folder: Path | None, artifact: str | None, options: dict[str, Any]
 ) -> tuple[Build, PackageRequest]:
     from xenqemu.package import PackageRequest, find_build
     from xenqemu.package.built import source_date
