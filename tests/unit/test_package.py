@@ -198,6 +198,9 @@ def test_debug_information_is_a_package_of_its_own(
     assert second.depends == (f"{first.name} (= {first.version})",)
     package = DebFile(second.path)
     assert package.data.get_content("usr/lib/debug/.build-id/ab/cdef0123.debug") == b"debug"
+    with package.data.tgz() as archive:
+        link = archive.getmember(f"./usr/share/doc/{second.name}")
+    assert (link.issym(), link.linkname, link.mtime) == (True, first.name, DATE)
     assert package.debcontrol()["Build-Ids"] == "abcdef0123"
     assert not any(name.endswith(".debug") for name in DebFile(first.path).data)
 

@@ -44,6 +44,7 @@ def package_deb(build: Build, request: PackageRequest, state: StateDir, ui: Ui) 
                 _place(build.tree / path, ours / path, _mode(build, path))
             _write(ours / MANIFEST, dump_manifest(build.manifest))
             depends = _shlibdeps(build, ours, scratch, facts)
+            _document(root / "usr/share/doc" / facts["name"], facts)
             made = [_package(root, {**facts, "depends": depends}, "control", request)]
             if build.debug is not None:
                 made.append(_debug_package(build.tree / build.debug, scratch / "debug", facts, request))
@@ -96,12 +97,14 @@ def _shlibdeps(build: Build, ours: Path, scratch: Path, facts: Mapping[str, Any]
     return tuple(re.split(r",\s*", said.stdout.strip().removeprefix("shlibs:Depends=")))
 
 
+def _document(folder: Path, facts: Mapping[str, Any]) -> None:
+    _write(folder / "copyright", _render("copyright", facts))
+    _write(folder / "changelog.Debian.gz", gzip.compress(_render("changelog", facts), 9, mtime=0))
+
+
 def _package(root: Path, facts: Mapping[str, Any], control: str, request: PackageRequest) -> Packaged:
-    """Add documentation and control files to what is below `root`, and return the package made of it."""
+    """Add control files to what is below `root`, and return the package made of it."""
     name, version = str(facts["name"]), str(facts["version"])
-    doc = root / "usr/share/doc" / name
-    _write(doc / "copyright", _render("copyright", facts))
-    _write(doc / "changelog.Debian.gz", gzip.compress(_render("changelog", facts), 9, mtime=0))
     files = sorted(path for path in root.rglob("*") if path.is_file())
     sums = (f"{_md5(path)}  {path.relative_to(root)}\n" for path in files)
     size = sum(-(-path.stat().st_size // 1024) for path in files) + sum(path.is_dir() for path in root.rglob("*"))
@@ -110,7 +113,7 @@ def _package(root: Path, facts: Mapping[str, Any], control: str, request: Packag
     for path in (root, *root.rglob("*")):
         if path.is_dir():
             path.chmod(0o755)
-        os.utime(path, (request.date, request.date))
+        os.utime(path, (request.date, request.date), follow_symlinks=False)
     made = root.parent / f"{name}_{version}_{facts['architecture']}.deb"
     # Several threads of xz make other bytes than one.
     environment = {**_environment(), "SOURCE_DATE_EPOCH": str(request.date), "DPKG_DEB_THREADS_MAX": "1"}
@@ -121,12 +124,15 @@ def _package(root: Path, facts: Mapping[str, Any], control: str, request: Packag
 def _debug_package(file: Path, root: Path, facts: Mapping[str, Any], request: PackageRequest) -> Packaged:
     """Return the package with the debug information in `file`, where debuggers and Debian's own such packages have it.
 
-    By build id (`dh_strip`; "Separate Debug Files" in GDB's manual).
+    By build id (`dh_strip`; "Separate Debug Files" in GDB's manual). Its documentation is that of the program.
     """
     identity = str(facts["build_id"])
     _place(file, root / f"usr/lib/debug/.build-id/{identity[:2]}/{identity[2:]}.debug", 0o644)
+    doc = root / "usr/share/doc" / f"{facts['name']}-dbgsym"
+    doc.parent.mkdir(parents=True)
+    doc.symlink_to(str(facts["name"]))
     depends = (f"{facts['name']} (= {facts['version']})",)
-    debug = {**facts, "name": f"{facts['name']}-dbgsym", "of": facts["name"], "depends": depends, "bundled": False}
+    debug = {**facts, "name": f"{facts['name']}-dbgsym", "of": facts["name"], "depends": depends}
     return _package(root, debug, "control-dbgsym", request)
 
 
