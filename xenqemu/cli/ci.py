@@ -8,20 +8,58 @@ from typing import Any
 import click
 
 from xenqemu.ci import CiRequest, load_systems, render, write_pipeline
+from xenqemu.cli import complete
 from xenqemu.cli.common import SETTING_HELP, Words, json_option, print_json
+from xenqemu.cli.help import CommandGroup, examples
 
 
-@click.group("ci")
+@click.group("ci", cls=CommandGroup, epilog=examples("xenqemu ci init github --git https://example.org/xenqemu.git"))
 def command() -> None:
     """Write pipelines that build and boot device models."""
 
 
-@command.command("init")
+@command.command(
+    "init",
+    epilog=examples(
+        "xenqemu ci init github --git https://example.org/xenqemu.git",
+        "xenqemu ci init gitlab --qemu 10.0,10.2 --xen 4.17,4.20 --shards 2 --out ci.yml",
+    ),
+)
 @click.argument("system", type=click.Choice(sorted(load_systems())))
-@click.option("--qemu", "qemus", metavar="LIST", type=Words(), help="Releases or sources.  [the newest supported one]")
-@click.option("--xen", "xens", metavar="LIST", type=Words(), default="system", help="4.17,4.20, or as build takes it.")
-@click.option("--profile", "profiles", metavar="LIST", type=Words(), default="hvm", help=SETTING_HELP["profile"])
-@click.option("--boot", metavar="LIST", type=Words(), default="boot-sector", help="Cases or groups.  [boot-sector]")
+@click.option(
+    "--qemu",
+    "qemus",
+    metavar="LIST",
+    type=Words(),
+    shell_complete=complete.release_list,
+    help="Releases or sources.  [the newest supported one]",
+)
+@click.option(
+    "--xen",
+    "xens",
+    metavar="LIST",
+    type=Words(),
+    shell_complete=complete.xen_list,
+    default="system",
+    help="4.17,4.20, or as build takes it.",
+)
+@click.option(
+    "--profile",
+    "profiles",
+    metavar="LIST",
+    type=Words(),
+    shell_complete=complete.profile_list,
+    default="hvm",
+    help=SETTING_HELP["profile"],
+)
+@click.option(
+    "--boot",
+    metavar="LIST",
+    type=Words(),
+    shell_complete=complete.case_list,
+    default="boot-sector",
+    help="Cases or groups.  [boot-sector]",
+)
 @click.option("--no-boot", is_flag=True, help="Boot nothing.")
 @click.option("--git", metavar="URL", default="", help="Where the pipeline gets xenqemu.  [a variable to be set]")
 @click.option("--ref", metavar="REF", default="main", show_default=True, help="A branch, a tag or a commit there.")

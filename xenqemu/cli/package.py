@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from xenqemu.cli import complete
 from xenqemu.cli.common import json_option, print_json, session
+from xenqemu.cli.help import CommandGroup, examples
 
 if TYPE_CHECKING:
     from xenqemu.package import Build, Packaged, PackageRequest
@@ -29,7 +31,12 @@ def _package_options(function: F) -> F:
                 type=_FOLDER,
                 help="What `build --out` was given.  [./dist, else the newest artifact]",
             ),
-            click.option("--artifact", metavar="KEY", help="An artifact of the state directory, instead."),
+            click.option(
+                "--artifact",
+                metavar="KEY",
+                shell_complete=complete.artifacts,
+                help="An artifact of the state directory, instead.",
+            ),
             click.option("--out", metavar="DIR", type=_FOLDER, default=".", show_default=True, help="Where it goes."),
             click.option("--name", metavar="NAME", default="", help="The package's.  [xenqemu-system-xen[-PROFILE]]"),
             click.option("--revision", metavar="TEXT", default="1", show_default=True, help="Of this QEMU's package."),
@@ -40,12 +47,12 @@ def _package_options(function: F) -> F:
     return function
 
 
-@click.group("package")
+@click.group("package", cls=CommandGroup, epilog=examples("xenqemu package tar", "xenqemu package deb --out packages"))
 def command() -> None:
     """Make a package of a build; the same build gives the same bytes. SOURCE_DATE_EPOCH sets the date of its files."""
 
 
-@command.command("tar")
+@command.command("tar", epilog=examples("xenqemu package tar", "xenqemu package tar --from dist --out packages"))
 @_package_options
 def tar(as_json: bool, folder: Path | None, artifact: str | None, **options: Any) -> None:
     """Write a tarball (.tar.xz) that can be unpacked anywhere."""
@@ -56,7 +63,13 @@ def tar(as_json: bool, folder: Path | None, artifact: str | None, **options: Any
     _print((package_tar(build, request, context.ui),), as_json=as_json)
 
 
-@command.command("deb")
+@command.command(
+    "deb",
+    epilog=examples(
+        "xenqemu package deb --maintainer 'Ann Other <ann@example.org>'",
+        "xenqemu package deb --from dist --revision 2 --out packages",
+    ),
+)
 @_package_options
 @click.option("--maintainer", metavar="TEXT", help="Who answers for it: 'Name <address>'.  [DEBFULLNAME, DEBEMAIL]")
 def deb(as_json: bool, folder: Path | None, artifact: str | None, maintainer: str | None, **options: Any) -> None:
