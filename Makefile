@@ -34,7 +34,7 @@ build = $(xenqemu) $(if $(silent),--quiet) build $(if $(QEMU_SRC),--qemu $(call 
 	$(if $(XEN_ROOT),--xen $(call quoted,$(XEN_ROOT))) $(if $(jobs),--jobs $(jobs)) $(cc) $(BUILD_FLAGS)
 
 .PHONY: all build boot setup setup-boot setup-test install clean distclean help
-.PHONY: test unit integration lab contract fuzz lint bench
+.PHONY: test unit integration lab contract fuzz lint bench docs
 
 all: boot ## set up, build the default QEMU into ./dist, boot a guest with it
 
@@ -86,8 +86,11 @@ lint: setup-test ## formatting, style, types, shell scripts
 bench: setup-test ## measure against the guide's build and others, into docs/benchmarks.md
 	@$(xenqemu) bench --all --page docs/benchmarks.md $(BENCH_FLAGS)
 
+docs: setup-test ## the documentation as a site, in ./build/site
+	@$(python) -m mkdocs build --strict
+
 clean: ## remove ./dist and caches
-	@rm -rf dist .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf dist build .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
 distclean: clean ## also remove .venv

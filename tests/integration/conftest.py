@@ -6,12 +6,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
 import platformdirs
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 from xenqemu.state import StateDir
 from xenqemu.ui import PlainUi
@@ -92,3 +93,16 @@ def xen_trees(shared_state: StateDir, tmp_path_factory: pytest.TempPathFactory) 
 def xen_tree(xen_trees: Callable[[str], Path]) -> Path:
     """The source tree of Xen 4.20, copied anew."""
     return xen_trees("4.20")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """The system's Chromium, headless; without a sandbox of its own, which it refuses to root."""
+    program = shutil.which("chromium")
+    assert program, "chromium is missing: `scripts/bootstrap --for test` installs it"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=program, args=["--no-sandbox"] if os.geteuid() == 0 else []
+        )
+        yield browser
+        browser.close()

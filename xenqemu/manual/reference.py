@@ -1,0 +1,40 @@
+"""The reference of the documentation: pages that are made of what they describe, so that they cannot differ from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from xenqemu.manual.commands import command_tree, every_command
+from xenqemu.profile_pipeline import contents_of
+from xenqemu.settings import SETTINGS
+from xenqemu.target.profile import list_profiles, load_profile
+
+
+def reference(root: click.Command) -> Mapping[str, str]:
+    """Return Markdown pages about every command of `root`, every setting and every profile, by their file names."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,  # noqa: S701 (Markdown, of texts of our own, which `cell` escapes)
+    )
+    environment.filters["cell"] = cell
+    profiles = [contents_of(load_profile(name), None) for name in list_profiles()]
+    values: dict[str, dict[str, object]] = {
+        "commands": {"commands": tuple(every_command(command_tree(root)))},
+        "settings": {"settings": SETTINGS},
+        "device-profiles": {"profiles": profiles},
+    }
+    return {f"{name}.md": environment.get_template(f"{name}.md.j2").render(**given) for name, given in values.items()}
+
+
+def cell(text: object) -> str:
+    """Return `text` so that it stays within a cell of a table, with nothing in it that would be HTML."""
+    escaped = str(text).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+    return " ".join(escaped.split())
