@@ -28,6 +28,7 @@ def environment(xenqemu_command: Path, shared_state: StateDir, tmp_path: Path) -
     return kept | {
         "PATH": f"{xenqemu_command.parent}:{os.environ['PATH']}",
         "XENQEMU_STATE_DIR": str(shared_state.root),
+        "CCACHE_DIR": str(shared_state.root / "ccache"),
         "XDG_CONFIG_HOME": str(tmp_path / "config"),
     }
 

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.unit.commandlines import calls, check_calls
 from tests.unit.test_explain import run
 from tests.unit.vmconfigs import program
 from xenqemu.cli import complete
@@ -40,13 +41,6 @@ def commands(
 COMMANDS = dict(commands())
 
 
-def calls(line: str) -> list[list[str]]:
-    """Return the calls of xenqemu in a line of shell."""
-    line = re.sub(r'^eval "\$\((.*)\)"$', r"\1", line)
-    parts = [shlex.split(re.sub(r"\s2?>.*", "", part)) for part in re.split(r"\s(?:\||&&)\s", line)]
-    return [part for part in parts if part[0] == "xenqemu"]
-
-
 # --- Examples ---
 
 
@@ -57,17 +51,7 @@ def test_every_help_has_an_example_that_is_right(name: str) -> None:
     assert lines
     assert any(words[: len(name.split())] == name.split() for line in lines for words in calls(line))
     for line in lines:
-        for words in calls(line):
-            target: click.Command = cli
-            rest = words[1:]
-            while isinstance(target, click.Group):
-                context = click.Context(target)
-                _, rest, _ = target.make_parser(context).parse_args(rest)
-                inner = target.get_command(context, rest[0])
-                assert inner is not None, line
-                target, rest = inner, rest[1:]
-            # Raises for an option that there is not, or that lacks its value.
-            target.make_parser(click.Context(target)).parse_args(rest)
+        check_calls(line)
     shown = command.get_help(click.Context(command, info_name=name, max_content_width=100))
     assert "\n".join(f"    {line}" for line in lines) in shown
 
