@@ -16,7 +16,7 @@ from xenqemu.gitstore import GitStore
 from xenqemu.pipeline import BuildPlan, BuildRequest, Destination, carry_out, deliver, plan_build, prepare_sources
 from xenqemu.state import StateDir
 from xenqemu.subproject.flags import check_features, read_flags
-from xenqemu.subproject.folder import read_build, write_build, write_subproject
+from xenqemu.subproject.folder import read_build, spoil_build, write_build, write_subproject
 from xenqemu.subproject.model import ALIAS, Configured, Subproject
 from xenqemu.target.profile import applies
 from xenqemu.ui import Ui
@@ -54,6 +54,7 @@ def configure(
     PKG_CONFIG_PATH, where Xen's build puts it, else the system's. Everything up to the compile is checked. Raises
     `UsageError` for flags that cannot be met, and what `plan_build` raises.
     """
+    spoil_build(Path.cwd())
     asked = read_flags(words)
     for remark in asked.remarks:
         ui.note(remark)

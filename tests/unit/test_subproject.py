@@ -220,7 +220,18 @@ def test_wrong_flags_and_features_end_it_before_anything_is_built(
     assert "--frobnicate is unknown" in capsys.readouterr().err
     assert _configure(subproject, "--enable-frobs") == 2
     assert "knows no --enable-frobs" in capsys.readouterr().err
-    assert list(build_folder.iterdir()) == []
+    assert [path.name for path in build_folder.iterdir()] == ["Makefile"]
+
+
+def test_after_a_configure_that_failed_make_builds_nothing(subproject: Path, build_folder: Path) -> None:
+    assert _configure(subproject) == 0
+    assert _configure(subproject, "--frobnicate") == 2
+    for target in ("all", "install"):
+        done = subprocess.run(["make", "-C", build_folder, target], capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert "configure has failed" in done.stderr
+    assert _configure(subproject) == 0
+    assert run_cli(["from-xen", "make", "."]) == 0
 
 
 def test_a_xen_without_libraries_is_told(

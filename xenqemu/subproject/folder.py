@@ -61,6 +61,19 @@ def read_subproject(folder: Path) -> Subproject:
         ) from error
 
 
+def spoil_build(folder: Path) -> None:
+    """Have `make` in `folder` end with an error until `write_build` has made it anew.
+
+    Xen's recipe goes on with `make all` when configure has failed (`;` in subdir-all-qemu-xen-dir), and an earlier
+    configure's Makefile would build as if nothing had been asked. Raises `UsageError` when it cannot be written.
+    """
+    try:
+        (folder / _CONFIGURED).unlink(missing_ok=True)
+        write_atomic(folder / "Makefile", _rendered("failed.mk"))
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written: {error.strerror}", "make it writable") from error
+
+
 def write_build(folder: Path, source: Path, asked: Asked, xen: str, command: Sequence[str]) -> Configured:
     """Make `folder` what `make all` and `make install` of Xen's build run in, and return what it will build.
 
