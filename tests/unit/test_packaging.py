@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import importlib.metadata
 import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -46,13 +50,40 @@ def test_data_is_found_in_an_installed_wheel(wheel: Path, tmp_path: Path) -> Non
 def test_locks_pin_every_requirement_by_hash_and_name_no_host(name: str) -> None:
     lock = (ROOT / f"requirements/{name}.txt").read_text()
     blocks = lock.replace(" \\\n", " ").splitlines()
-    pinned = {line.split("==")[0]: line for line in blocks if line and not line.startswith("#")}
+    pinned = {line.split("==")[0].partition("[")[0]: line for line in blocks if line and not line.startswith("#")}
     assert all("==" in line and "--hash=sha256:" in line for line in pinned.values())
     assert "://" not in lock
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     wanted = project["project"]["dependencies"] + project["build-system"]["requires"]
     wanted += project["project"]["optional-dependencies"]["dev"] if name == "dev" else []
     assert {word.split(">=")[0].lower() for word in wanted} <= pinned.keys()
+
+
+@pytest.mark.parametrize("name", ["runtime", "dev"])
+def test_locks_pin_extras_too_for_a_pip_that_does_not_see_the_plain_name_there(name: str) -> None:
+    pins = [
+        Requirement(line.rstrip(" \\"))
+        for line in (ROOT / f"requirements/{name}.txt").read_text().splitlines()
+        if "==" in line
+    ]
+    pinned = {canonicalize_name(pin.name): pin.extras for pin in pins}
+    asked = {
+        (canonicalize_name(wanted.name), extra)
+        for pin in pins
+        for wanted in _requirements(pin)
+        for extra in wanted.extras
+    }
+    assert name == "runtime" or asked, "no package asks for an extra any more: this test has nothing to look at"
+    assert [(package, extra) for package, extra in sorted(asked) if extra not in pinned[package]] == []
+
+
+def _requirements(pin: Requirement) -> Iterator[Requirement]:
+    """What a pinned package asks for on this machine; what is for another system is not installed here."""
+    if pin.marker and not pin.marker.evaluate():
+        return
+    for wanted in map(Requirement, importlib.metadata.requires(pin.name) or ()):
+        if wanted.marker is None or any(wanted.marker.evaluate({"extra": extra}) for extra in ("", *pin.extras)):
+            yield wanted
 
 
 def test_tests_run_with_the_versions_that_users_get() -> None:
