@@ -44,10 +44,9 @@ class Workspace:
     def obtain(self, qemu: str | QemuSource = "distro") -> QemuTree:
         """Return the pristine tree of a QEMU, named as `xenqemu build --qemu` takes it."""
         from xenqemu.pipeline import obtain_qemu
-        from xenqemu.source import parse_source
 
         with self._using() as state:
-            return obtain_qemu(parse_source(qemu) if isinstance(qemu, str) else qemu, state, self.ui)
+            return obtain_qemu(_source(qemu), state, self.ui)
 
     def patch(self, tree: QemuTree) -> PatchedTree:
         """Return `tree` with the xen-dm series applied; `PatchError` when a patch does not apply."""
@@ -85,10 +84,8 @@ class Workspace:
     ) -> Artifact:
         """Return the device model of these, built unless it was before; its `binary` can be started where it is."""
         from xenqemu.pipeline import BuildRequest, carry_out, plan_build
-        from xenqemu.source import parse_source
 
-        source = parse_source(qemu) if isinstance(qemu, str) else qemu
-        request = BuildRequest(source, xen, profile, options or BuildOptions(), build_xen_libs)
+        request = BuildRequest(_source(qemu), xen, profile, options or BuildOptions(), build_xen_libs)
         with self._using() as state:
             return carry_out(plan_build(request, state, self.ui), state, self.ui)
 
@@ -139,3 +136,9 @@ class Workspace:
         state = StateDir(self.state_dir).create()
         with state.using(self.ui):
             yield state
+
+
+def _source(qemu: str | QemuSource) -> QemuSource:
+    from xenqemu.source import parse_source
+
+    return parse_source(qemu) if isinstance(qemu, str) else qemu

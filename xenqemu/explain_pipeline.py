@@ -11,10 +11,9 @@ from xenqemu.errors import UsageError
 from xenqemu.explain import Explanation, Log, explain, log_of, read_log
 from xenqemu.explain.reading import STDIN
 from xenqemu.explain.table import host_places, name_of, places
-from xenqemu.lab.runs import last_runs
+from xenqemu.lab.runs import RESULT, last_runs
 from xenqemu.state import StateDir
 
-_RESULT = "result.json"
 # A folder of logs of a busy host has thousands: the guests heard of last are looked at.
 _MOST_GUESTS = 20
 
@@ -86,7 +85,7 @@ def _of_folder(folder: Path) -> tuple[Explanation, ...]:
         if kind:
             by_guest.setdefault(guest, []).append(path)
     shared = by_guest.pop("", [])
-    reasons = _reasons(folder / _RESULT)
+    reasons = _reasons(folder / RESULT)
     wanted = dict.fromkeys((*by_guest, *reasons))
     newest = sorted(wanted, key=lambda guest: max((_time(path) for path in by_guest.get(guest, ())), default=0.0))
     if not wanted and not shared:
@@ -100,7 +99,7 @@ def _of_folder(folder: Path) -> tuple[Explanation, ...]:
 
 
 def _own_words(reason: str, folder: Path) -> tuple[Log, ...]:
-    return (log_of(reason, "", str(folder / _RESULT)),) if reason else ()
+    return (log_of(reason, "", str(folder / RESULT)),) if reason else ()
 
 
 def _reasons(result: Path) -> dict[str, str]:

@@ -90,6 +90,7 @@ def write_report(request: ReportRequest, state: StateDir, ui: Ui) -> Written:
 
 
 def _page(subject: Subject, steps: Sequence[Step], contract: Sequence[Path], state: StateDir, ui: Ui) -> Page:
+    from xenqemu.build.hardening import inspect_elf
     from xenqemu.contract.kept import kept_runs
     from xenqemu.report import inputs, outputs, series
     from xenqemu.report.contract import contract_runs, read_results
@@ -100,7 +101,7 @@ def _page(subject: Subject, steps: Sequence[Step], contract: Sequence[Path], sta
     from xenqemu.resources import data_dir
 
     manifest = subject.manifest
-    elf = outputs.inspect(subject)
+    elf, timings = inspect_elf(subject.binary), _timings(subject)
     warning = _difference(subject)
     if warning:
         ui.warn(warning)
@@ -113,7 +114,7 @@ def _page(subject: Subject, steps: Sequence[Step], contract: Sequence[Path], sta
         lead=_lead(manifest),
         version=xenqemu.__version__,
         warning=warning,
-        tiles=_tiles(subject, elf, _timings(subject), devices, runs, booted),
+        tiles=_tiles(subject, elf, timings, devices, runs, booted),
         inputs=inputs.input_facts(manifest),
         flags=inputs.flag_groups(manifest),
         input_tables=inputs.input_tables(manifest),
@@ -123,7 +124,7 @@ def _page(subject: Subject, steps: Sequence[Step], contract: Sequence[Path], sta
         output_tables=outputs.output_tables(subject, elf),
         device_note=note,
         device_tables=devices,
-        timeline=build_timeline(_timings(subject), steps, sorted(table(manifest, "cost", "areas"))),
+        timeline=build_timeline(timings, steps, sorted(table(manifest, "cost", "areas"))),
         contract=runs,
         runs=booted,
     )
@@ -172,7 +173,10 @@ def _devices(subject: Subject) -> tuple[str, tuple[Table, ...]]:
 
     profile, version, note = _profile(subject)
     asked = asked_by(profile, version) if profile and version else {}
-    listing = _quietly(subject.binary, device_help)
+    try:
+        listing = device_help(subject.binary)
+    except MissingError:  # its loader is not there
+        listing = None
     tables: list[Table] = []
     if listing is not None:
         tables.append(device_table(listing, asked))
@@ -183,14 +187,6 @@ def _devices(subject: Subject) -> tuple[str, tuple[Table, ...]]:
     if profile and version:
         tables.append(left_out_table(profile, version))
     return note, tuple(table for table in tables if table.rows)
-
-
-def _quietly(binary: Path, ask: Any) -> str | None:
-    try:
-        answer: str | None = ask(binary)
-    except MissingError:  # its loader is not there
-        return None
-    return answer
 
 
 def _profile(subject: Subject) -> tuple[Profile | None, Version | None, str]:

@@ -18,7 +18,6 @@ from xenqemu.state import StateDir
 from xenqemu.subproject.flags import check_features, read_flags
 from xenqemu.subproject.folder import read_build, spoil_build, write_build, write_subproject
 from xenqemu.subproject.model import ALIAS, Configured, Subproject
-from xenqemu.target.profile import applies
 from xenqemu.ui import Ui
 from xenqemu.xen import inspect
 
@@ -37,9 +36,9 @@ def create(folder: Path, subproject: Subproject, state: StateDir, ui: Ui) -> Non
     prepared = prepare_sources(subproject.qemu, subproject.profile, state, ui)
     backends = [
         name
-        for option in prepared.profile.options
-        if applies(option.versions, prepared.tree.version) and option.flag.startswith(_BACKENDS)
-        for name in option.flag.removeprefix(_BACKENDS).split(",")
+        for flag in prepared.profile.options_for(prepared.tree.version)
+        if flag.startswith(_BACKENDS)
+        for name in flag.removeprefix(_BACKENDS).split(",")
         if name != "nop"  # which is what there is without any
     ]
     write_subproject(folder, subproject, backends, _command(subproject.state_dir))

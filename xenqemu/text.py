@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_ESCAPES = re.compile(r"\x1b(?:[()].|\[[0-?]*[ -/]*[@-~]|[@-Z\\-_])|[\x00\x07\x08]")
+_ESCAPES = re.compile(r"\x1b(?:[()].|\[[0-?]*[ -/]*[@-~]|[@-Z\\-_=>78c])|[\x00\x07\x08]")
 
 
 def plain(text: str) -> str:

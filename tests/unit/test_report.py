@@ -287,7 +287,7 @@ def test_screens_and_logs(state: StateDir, tmp_path: Path) -> None:
     make_picture(run / "boot-sector.png")
     assert look().screen is not None
     assert [log.title for log in look().logs] == ["what it wrote on the serial port"]
-    assert look().logs[0].text == "xenqemu-guest: \x07up\n\ufffd"
+    assert look().logs[0].text == "xenqemu-guest: up\n\ufffd"
     failed = guest(folder, model, booted=False, reason="it broke")
     (run / "boot-sector.device-model.log").write_text("\x1b[0m\n")
     (run / "boot-sector.Odd.log").write_text("what is this?")

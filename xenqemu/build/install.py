@@ -30,17 +30,17 @@ def stage_tree(inputs: BuildInput, options: BuildOptions, build: Path, tree: Pat
     layout = options.layout
     target = tree / layout.program
     target.parent.mkdir(parents=True)
-    _place(program, target, 0o755)
+    place(program, target, 0o755)
     _strip(target, keep_debug_info=options.debug_info)
     for folder in load_recipe().data:
         base = build if folder.built else inputs.tree
         for file in sorted((base / folder.source).glob(folder.files)):
             if file.is_file() and file.name not in folder.exclude:
-                _place(file, tree / layout.data / folder.target / file.name, 0o644)
+                place(file, tree / layout.data / folder.target / file.name, 0o644)
     check_xen(target, inputs.xen)
     if bundles_libraries(inputs, options):
         for soname, file in needed_libraries(target, inputs.xen):
-            _place(file, tree / layout.libraries / soname, 0o644)
+            place(file, tree / layout.libraries / soname, 0o644)
             _run_binutils(("strip", "--strip-unneeded", tree / layout.libraries / soname))
 
 
@@ -70,7 +70,8 @@ def _run_binutils(command: Sequence[str | Path]) -> None:
         ) from error
 
 
-def _place(source: Path, target: Path, mode: int) -> None:
+def place(source: Path, target: Path, mode: int) -> None:
+    """Copy the file `source` to `target`, whose folder is made, with that mode. Raises `OSError`."""
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
     target.chmod(mode)

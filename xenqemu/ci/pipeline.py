@@ -11,6 +11,7 @@ from pathlib import Path
 
 from xenqemu.errors import UsageError
 from xenqemu.state import write_atomic
+from xenqemu.templates import text_environment
 
 # A system starts that many jobs at once at most; with more, each would set up more than it builds.
 _MOST_SHARDS = 4
@@ -79,12 +80,9 @@ def load_systems() -> dict[str, System]:
 
 def render(system: System, request: CiRequest) -> str:
     """Return the pipeline of `request` for `system`; raises what `CiRequest.check` raises."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     request.check()
-    environment = Environment(
-        loader=PackageLoader("xenqemu.ci", "templates"),
-        undefined=StrictUndefined,
+    environment = text_environment(
+        "xenqemu.ci",
         # GitHub's expressions have the usual ones, shells have others.
         variable_start_string="<<",
         variable_end_string=">>",
@@ -92,10 +90,6 @@ def render(system: System, request: CiRequest) -> str:
         block_end_string="%>",
         comment_start_string="<#",
         comment_end_string="#>",
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 (it is YAML: values go through `quoted`)
     )
     # Every JSON text is the same text in YAML 1.2 (section 1.3 of its specification).
     environment.filters["quoted"] = lambda value: json.dumps(value, ensure_ascii=False)

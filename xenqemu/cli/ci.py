@@ -8,8 +8,7 @@ from typing import Any
 import click
 
 from xenqemu.ci import CiRequest, load_systems, render, write_pipeline
-from xenqemu.cli import complete
-from xenqemu.cli.common import SETTING_HELP, Words, json_option, print_json
+from xenqemu.cli.common import json_option, matrix_options, print_json
 from xenqemu.cli.help import CommandGroup, examples
 
 
@@ -26,39 +25,10 @@ def command() -> None:
     ),
 )
 @click.argument("system", type=click.Choice(sorted(load_systems())))
-@click.option(
-    "--qemu",
-    "qemus",
-    metavar="LIST",
-    type=Words(),
-    shell_complete=complete.release_list,
-    help="Releases or sources.  [the newest supported one]",
-)
-@click.option(
-    "--xen",
-    "xens",
-    metavar="LIST",
-    type=Words(),
-    shell_complete=complete.xen_list,
-    default="system",
-    help="4.17,4.20, or as build takes it.",
-)
-@click.option(
-    "--profile",
-    "profiles",
-    metavar="LIST",
-    type=Words(),
-    shell_complete=complete.profile_list,
-    default="hvm",
-    help=SETTING_HELP["profile"],
-)
-@click.option(
-    "--boot",
-    metavar="LIST",
-    type=Words(),
-    shell_complete=complete.case_list,
-    default="boot-sector",
-    help="Cases or groups.  [boot-sector]",
+@matrix_options(
+    qemu="Releases or sources.  [the newest supported one]",
+    boot="Cases or groups.  [boot-sector]",
+    boot_default="boot-sector",
 )
 @click.option("--no-boot", is_flag=True, help="Boot nothing.")
 @click.option("--git", metavar="URL", default="", help="Where the pipeline gets xenqemu.  [a variable to be set]")

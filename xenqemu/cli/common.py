@@ -102,6 +102,43 @@ def parse_qemu(settings: Settings, options: Mapping[str, Any]) -> QemuSource:
     )
 
 
+class Words(click.ParamType[tuple[str, ...]]):
+    """Words with commas between them."""
+
+    name = "list"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Return the words of `value`."""
+        words = value if isinstance(value, tuple) else tuple(word.strip() for word in str(value).split(","))
+        if not all(words):
+            self.fail(f"'{value}' has an empty place", param, ctx)
+        return words
+
+
+def matrix_options(*, qemu: str, boot: str, boot_default: str | None = None) -> Callable[[F], F]:
+    """Give a command the options that span a matrix; `qemu` and `boot` are the help of those that differ in it."""
+
+    def decorate(function: F) -> F:
+        for name, parameter, completes, default, text in (
+            ("--boot", "boot", complete.case_list, boot_default or (), boot),
+            ("--profile", "profiles", complete.profile_list, "hvm", SETTING_HELP["profile"]),
+            ("--xen", "xens", complete.xen_list, "system", "4.17,4.20, or as build takes it."),
+            ("--qemu", "qemus", complete.release_list, None, qemu),
+        ):
+            function = click.option(
+                name,
+                parameter,
+                metavar="LIST",
+                type=Words(),
+                shell_complete=completes,
+                default=default,
+                help=text,
+            )(function)
+        return function
+
+    return decorate
+
+
 class ConfigPath(click.Path):
     """The path of a VM config, or of what goes with one.
 
@@ -121,19 +158,6 @@ class ConfigPath(click.Path):
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
         """Return the VM configs here and in the usual folders, or what makes the shell complete a file."""
         return complete.configs(ctx, param, incomplete)
-
-
-class Words(click.ParamType[tuple[str, ...]]):
-    """Words with commas between them."""
-
-    name = "list"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        """Return the words of `value`."""
-        words = value if isinstance(value, tuple) else tuple(word.strip() for word in str(value).split(","))
-        if not all(words):
-            self.fail(f"'{value}' has an empty place", param, ctx)
-        return words
 
 
 class DeviceModelName(click.Path):

@@ -8,14 +8,12 @@ from typing import Any
 
 import click
 
-from xenqemu.cli import complete
 from xenqemu.cli.common import (
     OFFLOAD,
-    SETTING_HELP,
-    Words,
     cc_option,
     jobs_option,
     json_option,
+    matrix_options,
     offload,
     offload_options,
     print_json,
@@ -32,40 +30,7 @@ _EXAMPLES = examples(
 
 
 @click.command("matrix", epilog=_EXAMPLES)
-@click.option(
-    "--qemu",
-    "qemus",
-    metavar="LIST",
-    type=Words(),
-    shell_complete=complete.release_list,
-    help="Releases or sources.  [every supported one]",
-)
-@click.option(
-    "--xen",
-    "xens",
-    metavar="LIST",
-    type=Words(),
-    shell_complete=complete.xen_list,
-    default="system",
-    help="4.17,4.20, or as build takes it.",
-)
-@click.option(
-    "--profile",
-    "profiles",
-    metavar="LIST",
-    type=Words(),
-    shell_complete=complete.profile_list,
-    default="hvm",
-    help=SETTING_HELP["profile"],
-)
-@click.option(
-    "--boot",
-    metavar="LIST",
-    type=Words(),
-    shell_complete=complete.case_list,
-    default=(),
-    help="Boot these cases or groups with each result.",
-)
+@matrix_options(qemu="Releases or sources.  [every supported one]", boot="Boot these cases or groups with each result.")
 @click.option("--shard", metavar="I/N", default="1/1", help="Do part I of N, for as many machines.")
 @click.option("--out", metavar="DIR", type=click.Path(path_type=Path), default="dist", show_default=True)
 @jobs_option

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from xenqemu.explain.matching import explain
 from xenqemu.explain.model import Cause, Finding, Log
 from xenqemu.explain.reading import log_of
 from xenqemu.explain.report import text
 from xenqemu.explain.table import causes, kinds, places
+from xenqemu.templates import text_environment
 
 # What a device model says that nobody has an explanation for, for the entries that quote it.
 _WORDS = "qemu-system-xen: something new"
@@ -38,20 +35,11 @@ def example(cause: Cause) -> Finding:
 
 def page() -> str:
     """Return the text of docs/troubleshooting.md."""
-    loader = FileSystemLoader(Path(__file__).parent / "templates")
-    environment = Environment(
-        loader=loader,
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=False,  # noqa: S701 (Markdown)
-    )
     sections = [
         (title, [(cause, example(cause)) for cause in causes() if cause.on[0] == kind])
         for kind, title in kinds().items()
     ]
-    template = environment.get_template("troubleshooting.md.j2")
+    template = text_environment("xenqemu.explain").get_template("troubleshooting.md.j2")
     return template.render(sections=[one for one in sections if one[1]], shown=text(explain(_shown(), "my-guest")))
 
 

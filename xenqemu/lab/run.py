@@ -20,13 +20,13 @@ from xenqemu.lab.model import HostError, HostOptions, LabBase, OverlayFile
 from xenqemu.lab.reasons import explained
 from xenqemu.lab.recipe import default_series, known_series, load_recipe
 from xenqemu.lab.result import GuestResult, Report
+from xenqemu.lab.runs import RESULT
 from xenqemu.lab.staging import StagedGuest, StageOptions, shared_disks, stage_guest
 from xenqemu.lab.tree import names_tree, series_of
 from xenqemu.state import write_atomic
 from xenqemu.ui import Ui
 from xenqemu.vm.xlcfg import XlConfig
 
-RESULT = "result.json"
 _MIB = 1 << 20
 # What Xen keeps for itself, and for the tables and the video memory of a guest.
 _XEN_MIB = 192

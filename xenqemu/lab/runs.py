@@ -13,6 +13,8 @@ from xenqemu.state import StateDir
 
 _KEPT = 10
 _LOCK = ".running"
+# What came of a run, in its folder.
+RESULT = "result.json"
 
 
 @contextmanager

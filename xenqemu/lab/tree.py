@@ -9,12 +9,13 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
-from xenqemu.errors import LabError, MissingError
+from xenqemu.build.elf import open_elf
+from xenqemu.errors import BuildError, LabError, MissingError
 from xenqemu.lab.packages import merged
 from xenqemu.lab.recipe import Recipe, known_series, load_recipe, tree_toolstack, with_toolstack
 from xenqemu.xen.layout import is_tree
@@ -36,7 +37,7 @@ class XenTree:
     """A built Xen tree.
 
     `installed` is its dist/install, `files` what is in there by its path in dom0 (with /usr merged), `version` as the
-    tree says (`4.20.3`), `recipe` what a host of it is made of, `digest` covers all of it that a host can have.
+    tree says (`4.20.3`), `recipe` what a host of it is made of.
     """
 
     path: Path
@@ -44,7 +45,6 @@ class XenTree:
     version: str
     files: Mapping[str, Path]
     recipe: Recipe
-    digest: str
 
     @property
     def series(self) -> str:
@@ -56,6 +56,18 @@ class XenTree:
         """The folders with its libraries, as paths in dom0."""
         found = (path for path in map(PurePosixPath, self.files) if fnmatch.fnmatch(path.name, "libxen*.so.*"))
         return tuple(dict.fromkeys(str(path.parent) for path in found))
+
+    @cached_property
+    def digest(self) -> str:
+        """The SHA-256 of all of it that a host can have."""
+        digest = hashlib.sha256(f"{self.recipe.digest} {self.version}".encode())
+        wanted = {
+            name: file for name, file in sorted(self.files.items()) if _in_host(name, self.recipe.toolstack.files)
+        }
+        for name, file in (*wanted.items(), ("", _hypervisor(self.installed, self.path))):
+            content = os.fsencode(file.readlink()) if file.is_symlink() else file.read_bytes()
+            digest.update(f"{name} {len(content)}\n".encode() + content)
+        return digest.hexdigest()
 
     def hypervisor(self) -> bytes:
         """Return the hypervisor as an ELF file."""
@@ -108,13 +120,7 @@ def inspect_tree(where: str) -> XenTree:
     places = {name: _folder(pattern, files, path) for name, pattern in _MARKS.items()}
     toolstack = tree_toolstack(places, files.__contains__)
     recipe = with_toolstack(load_recipe(known_series()[-1]), toolstack)
-    digest = hashlib.sha256(f"{recipe.digest} {version}".encode())
-    wanted = [name for name in sorted(files) if _in_host(name, toolstack.files)]
-    for name in (*wanted, ""):
-        file = files[name] if name else _hypervisor(installed, path)
-        content = os.fsencode(file.readlink()) if file.is_symlink() else file.read_bytes()
-        digest.update(f"{name} {len(content)}\n".encode() + content)
-    return XenTree(path, installed, version, files, recipe, digest.hexdigest())
+    return XenTree(path, installed, version, files, recipe)
 
 
 def _in_host(name: str, patterns: Iterable[str]) -> bool:
@@ -171,16 +177,12 @@ def check_glibc(libc: Path, files: Iterable[Path]) -> None:
 
 
 def _versions(file: Path, kind: str) -> list[Version]:
-    from elftools.common.exceptions import ELFError
-    from elftools.elf.elffile import ELFFile
-
     found = []
     try:
-        with file.open("rb") as content:
-            sections: Any = ELFFile(content).iter_sections(kind)
-            for section in sections:
+        with open_elf(file) as elf:
+            for section in elf.iter_sections(kind):
                 for _, entries in section.iter_versions():
                     found += [match[1] for entry in entries if (match := _GLIBC.fullmatch(entry.name))]
-        return [Version(text) for text in found]
-    except (ELFError, OSError, InvalidVersion):
+    except BuildError:
         return []  # a script or data: it needs none
+    return [Version(text) for text in found]

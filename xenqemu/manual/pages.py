@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import click
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from xenqemu.errors import UsageError
 from xenqemu.manual.commands import command_tree, every_command
 from xenqemu.settings import SETTINGS
 from xenqemu.state import write_atomic
+from xenqemu.templates import text_environment
 
 # What groff_char(7) wants written otherwise, so that it is shown as it stands and can be copied to a shell.
 _SPECIAL = {"\\": r"\e", "-": r"\-", "~": r"\(ti", "^": r"\(ha", "'": r"\(aq", "`": r"\(ga", '"': r"\(dq"}
@@ -20,15 +20,7 @@ _SPECIAL = {"\\": r"\e", "-": r"\-", "~": r"\(ti", "^": r"\(ha", "'": r"\(aq", "
 
 def pages(root: click.Command, name: str = "xenqemu") -> Mapping[str, str]:
     """Return the manual pages of `root`, called `name`, and of all commands in it: troff by the names of the files."""
-    loader = FileSystemLoader(Path(__file__).parent / "templates")
-    environment = Environment(
-        loader=loader,
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=False,  # noqa: S701 (troff, which `roff` and `prose` escape)
-    )
+    environment = text_environment("xenqemu.manual")
     environment.filters |= {"roff": roff, "prose": prose}
     template = environment.get_template("page.1.j2")
     tree = command_tree(root, name)

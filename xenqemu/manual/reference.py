@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import click
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from xenqemu.manual.commands import command_tree, every_command
 from xenqemu.profile_pipeline import contents_of
 from xenqemu.settings import SETTINGS
 from xenqemu.target.profile import list_profiles, load_profile
+from xenqemu.templates import text_environment
 
 
 def reference(root: click.Command) -> Mapping[str, str]:
     """Return Markdown pages about every command of `root`, every setting and every profile, by their file names."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=False,  # noqa: S701 (Markdown, of texts of our own, which `cell` escapes)
-    )
+    environment = text_environment("xenqemu.manual")
     environment.filters["cell"] = cell
     profiles = [contents_of(load_profile(name), None) for name in list_profiles()]
     values: dict[str, dict[str, object]] = {

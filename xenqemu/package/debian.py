@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import os
 import re
-import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -14,12 +13,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import xenqemu
+from xenqemu.build.install import place
 from xenqemu.build.manifest import MANIFEST, dump_manifest
 from xenqemu.errors import BuildError, MissingError
 from xenqemu.package.model import Build, Packaged, PackageRequest
 from xenqemu.package.tarball import put
 from xenqemu.proc import Completed, run
 from xenqemu.state import StateDir
+from xenqemu.templates import text_environment
 from xenqemu.ui import Ui
 
 _UNKNOWN = re.compile(r"no dependency information found for (?P<library>\S+)")
@@ -41,7 +42,7 @@ def package_deb(build: Build, request: PackageRequest, state: StateDir, ui: Ui) 
         ours = root / "usr/lib" / facts["name"]
         with ui.step(f"packing {facts['name']} {facts['version']}"):
             for path in build.files:
-                _place(build.tree / path, ours / path, _mode(build, path))
+                place(build.tree / path, ours / path, _mode(build, path))
             _write(ours / MANIFEST, dump_manifest(build.manifest))
             depends = _shlibdeps(build, ours, scratch, facts)
             _document(root / "usr/share/doc" / facts["name"], facts)
@@ -127,7 +128,7 @@ def _debug_package(file: Path, root: Path, facts: Mapping[str, Any], request: Pa
     By build id (`dh_strip`; "Separate Debug Files" in GDB's manual). Its documentation is that of the program.
     """
     identity = str(facts["build_id"])
-    _place(file, root / f"usr/lib/debug/.build-id/{identity[:2]}/{identity[2:]}.debug", 0o644)
+    place(file, root / f"usr/lib/debug/.build-id/{identity[:2]}/{identity[2:]}.debug", 0o644)
     doc = root / "usr/share/doc" / f"{facts['name']}-dbgsym"
     doc.parent.mkdir(parents=True)
     doc.symlink_to(str(facts["name"]))
@@ -138,12 +139,6 @@ def _debug_package(file: Path, root: Path, facts: Mapping[str, Any], request: Pa
 
 def _mode(build: Build, path: PurePosixPath) -> int:
     return 0o755 if path == build.program else 0o644
-
-
-def _place(source: Path, target: Path, mode: int) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
-    target.chmod(mode)
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -177,14 +172,4 @@ def _check(said: Completed) -> Completed:
 
 
 def _render(template: str, facts: Mapping[str, Any]) -> bytes:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("xenqemu.package", "templates"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 (none of them is HTML)
-    )
-    return environment.get_template(f"{template}.j2").render(facts).encode()
+    return text_environment("xenqemu.package").get_template(f"{template}.j2").render(facts).encode()

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from xenqemu.build.elf import open_elf
-from xenqemu.build.hardening import ElfReport, inspect_elf
+from xenqemu.build.hardening import ElfReport
 from xenqemu.report.model import Cell, Check, Column, Fact, Subject, Table
 from xenqemu.report.words import counted, format_size, number, size_cells, table, tables, text
 
 _SHF_WRITE, _SHF_ALLOC, _SHF_EXECINSTR = 0x1, 0x2, 0x4
+_SIZES = {"text": "of that text", "data": "of that data", "bss": "zeroed memory (bss)"}
 _RELOCATIONS = ("SHT_RELA", "SHT_REL", "SHT_RELR")
 
 
@@ -21,8 +22,7 @@ def output_facts(subject: Subject, elf: ElfReport) -> tuple[Fact, ...]:
     facts = [
         Fact("program", str(subject.binary), code=True),
         Fact("size", format_size(subject.binary.stat().st_size)),
-        *(Fact(f"of that {name}", format_size(size)) for name in ("text", "data") if (size := number(sizes, name))),
-        *(Fact("zeroed memory (bss)", format_size(size)) for name in ("bss",) if (size := number(sizes, name))),
+        *(Fact(title, format_size(size)) for name, title in _SIZES.items() if (size := number(sizes, name))),
         Fact("SHA-256", subject.sha256, code=True),
         Fact("build id", elf.build_id, code=True),
         Fact("run path", elf.rpath or elf.runpath, code=True),
@@ -104,8 +104,3 @@ def _kind(kind: str, flags: int) -> str:
     if kind == "SHT_NOBITS":
         return "zeroed memory"
     return "data" if flags & _SHF_WRITE else "constants"
-
-
-def inspect(subject: Subject) -> ElfReport:
-    """Return what the program says of itself; raises `BuildError` when it is no program any more."""
-    return inspect_elf(subject.binary)

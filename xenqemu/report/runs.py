@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from xenqemu.build.manifest import file_sha256
-from xenqemu.lab.run import RESULT
+from xenqemu.lab.runs import RESULT, last_runs
 from xenqemu.report.expected import as_expected
 from xenqemu.report.model import BAD, GOOD, NOTE, Fact, Guest, LabRun, Log, Picture
 from xenqemu.report.pictures import load_picture
 from xenqemu.report.words import format_time, number, table, tables, text
 from xenqemu.state import StateDir
+from xenqemu.text import plain
 
 # What a guest wrote last is what tells; a whole log of xl's has a hundred times that.
 _LOG_END = 4000
 _TITLES = {"device-model": "device model's log", "firmware": "firmware's log", "xl": "what xl said"}
 # Of a guest that has booted nobody reads these.
 _OF_FAILURES = ("xl", "firmware", "device-model")
-_ESCAPE = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|[()][0-9A-B]|[=>78cM])")
 _KIND = re.compile(r"[a-z0-9-]+")
 
 
@@ -31,9 +31,8 @@ def lab_runs(state: StateDir, sha256: str, qemu: str) -> tuple[LabRun, ...]:
 
     It is one of QEMU `qemu`.
     """
-    folders = (path for path in (state.lab / "runs").glob("*") if path.name.isdigit())
     found = []
-    for folder in sorted(folders, key=lambda path: int(path.name), reverse=True):
+    for folder in last_runs(state):
         result, written = _result(folder / RESULT)
         guests = tuple(sorted(_guests(folder, result, written, sha256, qemu), key=_place))
         if guests:
@@ -139,7 +138,7 @@ def _logs(folder: Path, stem: str, left_out: Callable[[str], bool]) -> Iterator[
 
 def readable(raw: str) -> str:
     """Return the end of what was written for a terminal, without what moves cursors and colours text."""
-    plain = _ESCAPE.sub("", raw).replace("\r\n", "\n").replace("\r", "\n").strip()
-    if len(plain) <= _LOG_END:
-        return plain
-    return "…\n" + plain[-_LOG_END:].partition("\n")[2]
+    said = plain(raw).strip()
+    if len(said) <= _LOG_END:
+        return said
+    return "…\n" + said[-_LOG_END:].partition("\n")[2]

@@ -87,12 +87,15 @@ def build_timeline(timings: Mapping[str, Any], steps: Sequence[Step], areas: Seq
     `timings` are the seconds of each phase, `steps` ninja's commands, `areas` the folders of QEMU's source.
     """
     placed = in_lanes(steps)
+    by_kind: dict[Kind, list[tuple[int, Step]]] = {}
+    for lane, step in placed:
+        by_kind.setdefault(kind_of(step.output), []).append((lane, step))
     end = max((step.end for step in steps), default=0)
     tables = (_slowest(steps), _areas(steps, areas)) if steps else ()
     return Timeline(
         phases=_phases(timings),
         lanes=max((lane + 1 for lane, _ in placed), default=0),
-        drawn=tuple(_draw(kind, placed, end) for kind in load_kinds() if any(kind_of(s.output) is kind for s in steps)),
+        drawn=tuple(_draw(kind, by_kind[kind], end) for kind in load_kinds() if kind in by_kind),
         marks=tuple(format_time(end * part / _MARKS) if part else "0" for part in range(_MARKS + 1)) if steps else (),
         sentence=_sentence(steps, end) if steps else "",
         tables=tuple(one for one in tables if one.rows),
@@ -115,15 +118,13 @@ def _phases(timings: Mapping[str, Any]) -> tuple[Phase, ...]:
 
 
 def _draw(kind: Kind, placed: Sequence[tuple[int, Step]], end: int) -> Drawn:
-    parts, count, spent = [], 0, 0
+    parts = []
     for lane, step in placed:
-        if kind_of(step.output) is not kind:
-            continue
         x = WIDTH * step.start / (end or 1)
         width = max(_THIN, WIDTH * step.milliseconds / (end or 1) - _THIN / 2)
         parts.append(f"M{x:.1f} {lane * LANE + 1}h{width:.1f}v{BAR}h-{width:.1f}z")
-        count, spent = count + 1, spent + step.milliseconds
-    return Drawn(kind.name, kind.title, f"{counted(count, 'command')}, {format_time(spent)}", "".join(parts))
+    spent = sum(step.milliseconds for _, step in placed)
+    return Drawn(kind.name, kind.title, f"{counted(len(placed), 'command')}, {format_time(spent)}", "".join(parts))
 
 
 def _sentence(steps: Sequence[Step], end: int) -> str:

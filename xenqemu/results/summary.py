@@ -7,6 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from xenqemu.results.model import Check, Results, Status
+from xenqemu.templates import text_environment
 from xenqemu.text import printable
 from xenqemu.ui import format_seconds
 
@@ -35,16 +36,7 @@ def summary(results: Results) -> str:
 
 @cache
 def _template() -> Template:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("xenqemu.results", "templates"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 (every value goes through `cell`, which is for Markdown)
-    )
+    environment = text_environment("xenqemu.results")
     environment.filters |= {"cell": cell, "seconds": format_seconds}
     return environment.get_template("summary.md.j2")
 

@@ -13,6 +13,7 @@ from xenqemu.errors import MissingError, UsageError
 from xenqemu.source.model import QemuSource, SourceKind
 from xenqemu.state import write_atomic
 from xenqemu.subproject.model import Asked, Configured, Subproject
+from xenqemu.templates import text_environment
 
 _FACTS = "xenqemu-subproject.json"
 _CONFIGURED = "xenqemu-configured.json"
@@ -159,14 +160,4 @@ def _json(facts: Mapping[str, Any]) -> bytes:
 
 
 def _rendered(name: str, **values: object) -> bytes:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    # Scripts, not HTML: nothing is to be escaped, and what goes in comes quoted for where it stands.
-    environment = Environment(
-        loader=PackageLoader("xenqemu.subproject", "templates"),
-        autoescape=False,  # noqa: S701
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template(f"{name}.j2").render(**values).encode()
+    return text_environment("xenqemu.subproject").get_template(f"{name}.j2").render(**values).encode()

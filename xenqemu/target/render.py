@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from xenqemu.resources import data_dir
 from xenqemu.target.profile import TARGET, Profile, State, applies
+from xenqemu.templates import text_environment
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,7 @@ def render_target(profile: Profile, version: Version) -> tuple[RenderedFile, ...
     QEMU's `configure` (configs/targets/*.mak) and `meson.build` (configs/devices/TARGET/default.mak) look at.
     """
     folder = data_dir("targets") / TARGET
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder / "templates"),
-        undefined=jinja2.StrictUndefined,
-        autoescape=False,  # noqa: S701 - makefiles and C, not HTML
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = text_environment(folder / "templates")
     context = {
         "target": TARGET,
         "profile": profile,
