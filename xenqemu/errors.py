@@ -48,6 +48,10 @@ class SourceError(XenqemuError):
     exit_code = EXIT_SOURCE
 
 
+class UnservedError(SourceError):
+    """The package archive lists a source package, and does not give its files."""
+
+
 class PatchError(XenqemuError):
     """A patch of the series does not apply, or the series itself is malformed."""
 

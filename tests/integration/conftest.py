@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +15,9 @@ import platformdirs
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+from xenqemu.errors import UnservedError
+from xenqemu.lab.recipe import known_series
+from xenqemu.source.apt import fetch_source
 from xenqemu.state import StateDir
 from xenqemu.ui import PlainUi
 from xenqemu.xen.packaged import fetch_tree
@@ -90,9 +94,36 @@ def xen_trees(shared_state: StateDir, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture(scope="session")
-def xen_tree(xen_trees: Callable[[str], Path]) -> Path:
-    """The source tree of Xen 4.20, copied anew."""
-    return xen_trees("4.20")
+def xen_source(shared_state: StateDir) -> Callable[[str], Path]:
+    """Return the tarball of a Xen's source (`4.20`).
+
+    An archive may list a source and not give it, for days: then the test is skipped, and says so. Any other reason not
+    to have it is a failure, and so is an archive that gives none at all (`newest_xen`).
+    """
+
+    def fetch(version: str) -> Path:
+        try:
+            return fetch_source("xen", version, shared_state, PlainUi()).path
+        except UnservedError as error:
+            pytest.skip(error.message)
+
+    return fetch
+
+
+@pytest.fixture(scope="session")
+def newest_xen(shared_state: StateDir) -> str:
+    """The newest Xen (`4.20`) whose source the archive gives."""
+    for series in reversed(known_series()):
+        with suppress(UnservedError):
+            fetch_source("xen", series, shared_state, PlainUi())
+            return series
+    pytest.fail("the archive gives the source of no Xen")
+
+
+@pytest.fixture(scope="session")
+def xen_tree(newest_xen: str, xen_trees: Callable[[str], Path]) -> Path:
+    """The source tree of that Xen, copied anew."""
+    return xen_trees(newest_xen)
 
 
 @pytest.fixture(scope="session")

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.integration.conftest import Run
 from xenqemu.series.catalogue import load_series
-from xenqemu.source.apt import fetch_source
-from xenqemu.state import StateDir
-from xenqemu.ui import PlainUi
 
 # What QEMU took away and the series gives back, as far as a device model can be asked without Xen.
 MENDED = {"acpi-off", "chroot", "runas", "restrict-limits", "sound-hda", "qmp-cpu-add-pc"}
@@ -23,10 +21,10 @@ SCRIPT = Path(__file__).resolve().parents[2] / "scripts/contract"
 
 
 @pytest.mark.parametrize("series", ["4.17", "4.20"])
-def test_the_table_and_libxl_agree(shared_state: StateDir, tmp_path: Path, series: str) -> None:
-    fetched = fetch_source("xen", series, shared_state, PlainUi())
+def test_the_table_and_libxl_agree(xen_source: Callable[[str], Path], tmp_path: Path, series: str) -> None:
+    tarball = xen_source(series)
     wanted = ("--wildcards", "*/tools/libs/light/*", "*/xen/Makefile")
-    subprocess.run(["tar", "--no-same-owner", "-xf", fetched.path, "-C", tmp_path, *wanted], check=True)
+    subprocess.run(["tar", "--no-same-owner", "-xf", tarball, "-C", tmp_path, *wanted], check=True)
     tree = next(tmp_path.glob("**/tools/libs/light")).parents[2]
     done = subprocess.run([sys.executable, SCRIPT, tree], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout

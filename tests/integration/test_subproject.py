@@ -26,14 +26,14 @@ def tarball(xenqemu: Run, shared_state: StateDir) -> Path:
 
 
 def test_an_outer_makefile_installs_it_like_a_part_of_xen(
-    tarball: Path, xen_tree: Path, shared_state: StateDir, tmp_path: Path
+    tarball: Path, xen_tree: Path, newest_xen: str, shared_state: StateDir, tmp_path: Path
 ) -> None:
     outer = tmp_path / "outer"
     outer.mkdir()
     (outer / "Makefile").write_text(
         "install:\n"
         f"\t$(MAKE) -C {ROOT} XEN_ROOT={xen_tree} QEMU_SRC={tarball} DESTDIR={tmp_path}/image prefix=/usr "
-        "LIBEXEC_BIN=/usr/lib/xen-4.20/bin SHAREDIR=/usr/share BUILD_FLAGS=--build-xen-libs install\n"
+        f"LIBEXEC_BIN=/usr/lib/xen-{newest_xen}/bin SHAREDIR=/usr/share BUILD_FLAGS=--build-xen-libs install\n"
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("XENQEMU_", "MAKE"))}
     environment |= {
@@ -47,9 +47,9 @@ def test_an_outer_makefile_installs_it_like_a_part_of_xen(
     first = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
     assert first.returncode == 0, first.stderr
     assert first.stdout == ""
-    binary = tmp_path / "image/usr/lib/xen-4.20/bin/qemu-system-xen"
+    binary = tmp_path / f"image/usr/lib/xen-{newest_xen}/bin/qemu-system-xen"
     report = inspect_elf(binary)
-    assert "libxenctrl.so.4.20" in report.needed
+    assert f"libxenctrl.so.{newest_xen}" in report.needed
     assert (report.rpath, report.runpath) == ("", "")
     assert (tmp_path / "image/usr/share/qemu-xen/qemu/keymaps/de").is_file()
     assert not list((tmp_path / "image").rglob("libxen*"))
@@ -60,7 +60,7 @@ def test_an_outer_makefile_installs_it_like_a_part_of_xen(
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "image").rglob("*") if path.is_file()} == before
 
     libraries = next(
-        path.parent for path in shared_state.xen.rglob("libxenctrl.so.4.20") if "dist/install" in str(path)
+        path.parent for path in shared_state.xen.rglob(f"libxenctrl.so.{newest_xen}") if "dist/install" in str(path)
     )
     machines = subprocess.run(
         [binary, "-M", "help"], env={"LD_LIBRARY_PATH": str(libraries)}, capture_output=True, text=True, check=True

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.integration.conftest import Run
 from xenqemu.series.catalogue import load_series
-from xenqemu.source import apt
-from xenqemu.state import StateDir
-from xenqemu.ui import PlainUi
 
 SERIES = load_series().supported
 SCRIPT = Path(__file__).parents[2] / "scripts" / "xl-keys"
@@ -65,12 +63,12 @@ def test_what_no_device_model_of_the_project_knows(xenqemu: Run, tmp_path: Path,
     assert "vmxnet3" in rules["vif-model"]
 
 
-def test_the_settings_are_those_of_the_sources(shared_state: StateDir, tmp_path: Path) -> None:
+def test_the_settings_are_those_of_the_sources(xen_source: Callable[[str], Path], tmp_path: Path) -> None:
     trees = []
     for version in ("4.17", "4.20"):
         folder = tmp_path / version
         folder.mkdir()
-        archive = apt.fetch_source("xen", version, shared_state, PlainUi()).path
+        archive = xen_source(version)
         wanted = ("--wildcards", "*/xen/Makefile", "*/tools/xl/xl_parse.c")
         subprocess.run(["tar", "--no-same-owner", "-xf", archive, "-C", folder, *wanted], check=True)
         trees.append(next(folder.iterdir()))

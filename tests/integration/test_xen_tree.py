@@ -60,10 +60,10 @@ def sdk(xen_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> XenSdk:
     return built
 
 
-def test_version_and_libraries(sdk: XenSdk) -> None:
-    assert sdk.version == Version("4.20")
+def test_version_and_libraries(sdk: XenSdk, newest_xen: str) -> None:
+    assert sdk.version == Version(newest_xen)
     sonames = {library.soname for library in sdk.libraries}
-    assert {"libxenctrl.so.4.20", "libxenstore.so.4", "libxencall.so.1"} <= sonames
+    assert {f"libxenctrl.so.{newest_xen}", "libxenstore.so.4", "libxencall.so.1"} <= sonames
     assert {library.name for library in sdk.libraries} >= set(interface().modules)
 
 
@@ -72,14 +72,14 @@ def _needed(program: Path, flags: list[str]) -> tuple[str, ...]:
     return elf.read(program).needed
 
 
-def test_a_program_needs_the_libraries_of_this_xen(sdk: XenSdk, tmp_path: Path) -> None:
+def test_a_program_needs_the_libraries_of_this_xen(sdk: XenSdk, newest_xen: str, tmp_path: Path) -> None:
     libraries = [f"-l{name}" for name in interface().modules]
     needed = _needed(tmp_path / "program", [*xen.compile_flags(sdk), *xen.link_flags(sdk), *libraries])
-    assert "libxenctrl.so.4.20" in needed
+    assert f"libxenctrl.so.{newest_xen}" in needed
 
 
 def test_pkg_config_finds_this_xen_before_the_systems(
-    sdk: XenSdk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sdk: XenSdk, newest_xen: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, content in xen.pkg_config_files(sdk).items():
         (tmp_path / name).write_text(content)
@@ -88,11 +88,11 @@ def test_pkg_config_finds_this_xen_before_the_systems(
     told = subprocess.run(
         ["pkg-config", "--cflags", "--libs", *modules], check=True, capture_output=True, text=True
     ).stdout
-    assert "libxenctrl.so.4.20" in _needed(tmp_path / "program", told.split())
+    assert f"libxenctrl.so.{newest_xen}" in _needed(tmp_path / "program", told.split())
     version = subprocess.run(
         ["pkg-config", "--modversion", "xencontrol"], check=True, capture_output=True, text=True
     ).stdout
-    assert version == "4.20.0\n"
+    assert version == f"{newest_xen}.0\n"
 
 
 def test_the_systems_xen_stays_its_own(
@@ -108,11 +108,15 @@ def test_the_systems_xen_stays_its_own(
 
 
 def test_xen_info(
-    xenqemu: Callable[..., subprocess.CompletedProcess[str]], sdk: XenSdk, xen_tree: Path, tmp_path: Path
+    xenqemu: Callable[..., subprocess.CompletedProcess[str]],
+    sdk: XenSdk,
+    xen_tree: Path,
+    newest_xen: str,
+    tmp_path: Path,
 ) -> None:
     prefix = sdk.include_dirs[0].parent.parent.parent
     told = json.loads(xenqemu("xen", "info", str(prefix), "--json").stdout)
-    assert (told["usable"], told["version"], told["origin"]) == (True, "4.20", "prefix")
+    assert (told["usable"], told["version"], told["origin"]) == (True, newest_xen, "prefix")
     told = json.loads(xenqemu("xen", "info", str(xen_tree), "--json", exit_code=5, state=tmp_path).stdout)
     assert told["usable"] is False
     assert "header xen/hvm/ioreq.h" in told["reasons"]

@@ -100,7 +100,7 @@ def archive(tmp_path: Path, key: Signer, monkeypatch: pytest.MonkeyPatch) -> Fak
     )
     made.publish()
     etc = made.etc(tmp_path / "etc")
-    monkeypatch.setattr("xenqemu.lab.packages.machine_archive", lambda: machine_archive(etc, etc / "os-release"))
+    monkeypatch.setattr("xenqemu.archive.packages.machine_archive", lambda: machine_archive(etc, etc / "os-release"))
     return made
 
 
@@ -223,7 +223,7 @@ def remote(archive: FakeArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     etc = archive.etc(tmp_path / "etc-remote")
     sources = etc / "sources.list.d/debian.sources"
     sources.write_text(sources.read_text().replace("file://", "copy:"))
-    monkeypatch.setattr("xenqemu.lab.packages.machine_archive", lambda: machine_archive(etc, etc / "os-release"))
+    monkeypatch.setattr("xenqemu.archive.packages.machine_archive", lambda: machine_archive(etc, etc / "os-release"))
     return archive
 
 
@@ -284,7 +284,7 @@ def test_a_disk_that_apt_has_filled(
     archive: FakeArchive, recipe: Recipe, state: StateDir, quiet_ui: QuietUi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = "Write error - write (28: No space left on device)"
-    monkeypatch.setattr("xenqemu.lab.packages.PrivateApt.update", lambda *_, **__: said)
+    monkeypatch.setattr("xenqemu.archive.packages.PrivateApt.update", lambda *_, **__: said)
     with pytest.raises(MissingError, match="no space left for the virtual host's packages"):
         prepare("4.17", state, quiet_ui)
 
@@ -306,7 +306,7 @@ def test_a_machine_without_such_an_archive(
 ) -> None:
     (tmp_path / "os-release").write_text("ID=other\n")
     monkeypatch.setattr(
-        "xenqemu.lab.packages.machine_archive", lambda: machine_archive(tmp_path, tmp_path / "os-release")
+        "xenqemu.archive.packages.machine_archive", lambda: machine_archive(tmp_path, tmp_path / "os-release")
     )
     with pytest.raises(MissingError) as caught:
         prepare("4.17", state, quiet_ui)

@@ -65,7 +65,7 @@ def archive(tmp_path: Path, key: Signer, monkeypatch: pytest.MonkeyPatch) -> Fak
     )
     made.publish()
     etc = made.etc(tmp_path / "etc")
-    monkeypatch.setattr("xenqemu.lab.packages.machine_archive", lambda: machine_archive(etc, etc / "os-release"))
+    monkeypatch.setattr("xenqemu.archive.packages.machine_archive", lambda: machine_archive(etc, etc / "os-release"))
     return made
 
 

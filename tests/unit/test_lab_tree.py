@@ -12,11 +12,11 @@ import pytest
 
 from tests.unit.read_cpio import read_archive
 from tests.unit.xens import make_library
+from xenqemu.archive.packages import Closure, Unpacked
 from xenqemu.errors import LabError, MissingError
 from xenqemu.lab import base as lab_base
 from xenqemu.lab.base import prepare, stale_bases
 from xenqemu.lab.device_model import inspect_device_model
-from xenqemu.lab.packages import Closure, Unpacked
 from xenqemu.lab.recipe import load_recipe
 from xenqemu.lab.run import choose_xen
 from xenqemu.lab.tree import check_glibc, inspect_tree, names_tree, own_device_model, series_of

@@ -262,7 +262,7 @@ class TestArchive:
     def test_is_unpacked_and_built_once(self, tarball: Path, tree: Path, state: StateDir, quiet_ui: Ui) -> None:
         sdk = xen.locate("distro:4.20", state, quiet_ui)
         assert (sdk.origin, sdk.location, sdk.version) == ("tree", "distro:4.20", Version("4.20"))
-        unpacked = xen.find_tree("distro:4.20", state, quiet_ui)
+        unpacked = xen.find_packaged("distro:4.20", state, quiet_ui)
         assert unpacked is not None
         assert {name: content for name, (content, _) in snapshot(unpacked).items()} == {
             name: content for name, (content, _) in snapshot(tree).items()
@@ -285,6 +285,6 @@ class TestArchive:
         assert not list(state.xen.glob("source-*"))
 
     def test_any_other_name_is_none_of_the_archives(self, state: StateDir, quiet_ui: Ui) -> None:
-        assert xen.find_tree("system", state, quiet_ui) is None
+        assert xen.find_packaged("system", state, quiet_ui) is None
         with pytest.raises(MissingError, match="not a directory"):
             xen.locate("distrust", state, quiet_ui)

@@ -174,8 +174,8 @@ def is_absent(problem: str) -> bool:
 def updated_apts(archive: Archive, state: StateDir, ui: Ui, *, refresh: bool) -> tuple[list[PrivateApt], list[str]]:
     """Return an up-to-date apt for each suite that each mirror of the archive has, and for the others why not.
 
-    A mirror is asked first for the suite that the machine is configured for, and for others only when that is the
-    distribution's: a third party's server has none of them.
+    They are of source packages. A mirror is asked first for the suite that the machine is configured for, and for
+    others only when that is the distribution's: a third party's server has none of them.
     """
 
     def update(apt: PrivateApt) -> str:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from xenqemu.build.cost import measure_program
-from xenqemu.build.elf import open_elf
+from xenqemu.elf import open_elf
 from xenqemu.proc import run
 from xenqemu.profile_pipeline import count_types
 from xenqemu.sysroot import sysroot_of

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from xenqemu.build.elf import open_elf
+from xenqemu.elf import open_elf
 from xenqemu.errors import MissingError
 from xenqemu.proc import CommandFailedError, run
 

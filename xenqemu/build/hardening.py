@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from xenqemu.build.elf import open_elf
+from xenqemu.elf import open_elf
 from xenqemu.errors import BuildError
 
 _X86_FEATURE_1_AND = 0xC0000002

@@ -26,7 +26,7 @@ def info(where: str, as_json: bool) -> int:
     from xenqemu import xen
 
     context = session()
-    tree = xen.find_tree(where, context.state, context.ui)
+    tree = xen.find_packaged(where, context.state, context.ui)
     report = xen.inspect(where, context.state, tree=tree)
     data = xen.describe(report)
     if as_json:

@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from xenqemu.archive.packages import Closure, Unpacked, fetch_closure, merged, unpack
 from xenqemu.errors import LabError
 from xenqemu.lab.bzimage import elf_inside
 from xenqemu.lab.cpio import Entry, link, regular, write_archive
 from xenqemu.lab.kmod import Module, dependencies, load_order, module_name
 from xenqemu.lab.model import DOM0_FIRMWARE, LabBase
-from xenqemu.lab.packages import Closure, Unpacked, fetch_closure, merged, unpack
 from xenqemu.lab.recipe import DOM0_FOLDER, Recipe, known_series, load_recipe
 from xenqemu.lab.tree import XenTree, check_glibc, inspect_tree, names_tree
 from xenqemu.state import StateDir, publish, write_atomic

@@ -10,9 +10,9 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
+from xenqemu.archive.packages import Closure, Unpacked, fetch_closure, merged, unpack
 from xenqemu.lab.base import with_libraries
 from xenqemu.lab.cpio import Entry, regular
-from xenqemu.lab.packages import Closure, Unpacked, fetch_closure, merged, unpack
 from xenqemu.lab.recipe import Recipe, load_recipe
 from xenqemu.state import StateDir, publish, write_atomic
 from xenqemu.ui import Ui

@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from packaging.version import Version
-
-from xenqemu.build.elf import open_elf
-from xenqemu.errors import BuildError, LabError, MissingError
-from xenqemu.lab.packages import merged
+from xenqemu.archive.packages import merged
+from xenqemu.errors import LabError, MissingError
+from xenqemu.glibc import needed_glibc, provided_glibc
 from xenqemu.lab.recipe import Recipe, known_series, load_recipe, tree_toolstack, with_toolstack
 from xenqemu.xen.layout import is_tree
 
@@ -29,7 +27,6 @@ _MARKS = {
     "sbin": "*/sbin/xl",
     "user_bin": "*/bin/xenstore-ls",
 }
-_GLIBC = re.compile(r"GLIBC_(\d+(?:\.\d+)+)")
 
 
 @dataclass(frozen=True)
@@ -162,27 +159,12 @@ def _folder(pattern: str, files: Mapping[str, Path], tree: Path) -> str:
 
 
 def check_glibc(libc: Path, files: Iterable[Path]) -> None:
-    """Raise `LabError` when one of the ELF `files` needs a newer C library than `libc`, dom0's.
-
-    The versions are those that the linker has put down (.gnu.version_r and .gnu.version_d, Linux Standard Base).
-    """
-    newest = max(_versions(libc, "SHT_GNU_verdef"), default=Version("0"))
+    """Raise `LabError` when one of the ELF `files` needs a newer C library than `libc`, dom0's."""
+    newest = provided_glibc(libc)
     for file in files:
-        needed = max(_versions(file, "SHT_GNU_verneed"), default=Version("0"))
+        needed = needed_glibc(file)
         if needed > newest:
             raise LabError(
                 f"{file} needs glibc {needed}, and dom0's is {newest}",
                 f"build the tree on a system with glibc {newest} or older",
             )
-
-
-def _versions(file: Path, kind: str) -> list[Version]:
-    found = []
-    try:
-        with open_elf(file) as elf:
-            for section in elf.iter_sections(kind):
-                for _, entries in section.iter_versions():
-                    found += [match[1] for entry in entries if (match := _GLIBC.fullmatch(entry.name))]
-    except BuildError:
-        return []  # a script or data: it needs none
-    return [Version(text) for text in found]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from xenqemu.build.elf import open_elf
 from xenqemu.build.hardening import ElfReport
+from xenqemu.elf import open_elf
 from xenqemu.report.model import Cell, Check, Column, Fact, Subject, Table
 from xenqemu.report.words import counted, format_size, number, size_cells, table, tables, text
 

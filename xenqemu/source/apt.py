@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xenqemu.archive.apt import APT_HELPER, PrivateApt, complaint, is_absent, require_apt, updated_apts
-from xenqemu.archive.mirrors import Archive, machine_archive
-from xenqemu.errors import SourceError
+from xenqemu.archive.mirrors import Archive, Mirror, machine_archive
+from xenqemu.errors import SourceError, UnservedError
 from xenqemu.source.download import settle
 from xenqemu.source.verify import sha256_of
 from xenqemu.state import StateDir
@@ -116,6 +116,19 @@ def _candidates(package: str, apts: Iterable[PrivateApt], wanted: Sequence[str])
     return sorted(found, key=lambda item: NativeVersion(item[1].package), reverse=True)
 
 
+def listing_suites(
+    package: str, series: str, state: StateDir, ui: Ui, *, archive: Archive | None = None
+) -> tuple[tuple[Mirror, str], ...]:
+    """Return where the archive (the machine's, unless given) lists the source package in a version of `series`.
+
+    Each is a mirror and a suite, that with the newest version first. Raises `MissingError` where there is no archive.
+    """
+    archive = archive or machine_archive()
+    with state.lock(f"apt-{package}", ui):
+        apts, _ = updated_apts(archive, state, ui, refresh=False)
+        return tuple((apt.mirror, apt.suite) for apt, _ in _candidates(package, apts, (series,)))
+
+
 def fetch_source(
     package: str,
     series: str,
@@ -132,7 +145,8 @@ def fetch_source(
     whose file is not served gives way to the next older one, with a warning. What was found is remembered and taken
     again without network, unless `refresh` is given. `archive` is the machine's unless given.
 
-    Raises `MissingError` where there is no apt or no archive, `SourceError` when nothing fits or nothing comes.
+    Raises `MissingError` where there is no apt or no archive, `SourceError` when nothing fits, or `UnservedError` of
+    these when nothing that fits comes.
     """
     wanted = (series,) if series else tuple(supported_series) or ("",)
     key = "_".join((package, *(name or "any" for name in wanted)))
@@ -185,7 +199,7 @@ def _fetch(
     asked = ", ".join(dict.fromkeys(apt.suite for apt in apts))
     what = f"{package} {' or '.join(filter(None, wanted))}".strip()
     if tried:
-        raise SourceError(
+        raise UnservedError(
             f"the package archive lists {what} but does not serve it", "try again later, or another series"
         )
     others = f"; {len(left_out)} could not be used, see above" if left_out else ""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "compile_flags",
     "describe",
-    "find_tree",
+    "find_packaged",
     "inspect",
     "link_flags",
     "locate",
@@ -35,9 +35,9 @@ def inspect(where: str, state: StateDir | None = None, cc: str | None = None, *,
     """Return what there is of the Xen at `where`, usable or not; nothing is built.
 
     `where` is `system`, an installed prefix or DESTDIR such as xen-unstable/dist/install, or a Xen source tree; `tree`
-    is that tree where `where` is only its name. Of a tree dist/install counts first, the libraries that were built in
-    place next, and then those that `locate` built from the same content with the compiler `cc` before, when `state`
-    says where. Raises `MissingError` when `where` is no directory.
+    is that tree or prefix where `where` is only its name. Of a tree dist/install counts first, the libraries that were
+    built in place next, and then those that `locate` built from the same content with the compiler `cc` before, when
+    `state` says where. Raises `MissingError` when `where` is no directory.
     """
     from xenqemu.errors import MissingError
     from xenqemu.xen import layout, libs
@@ -71,18 +71,18 @@ def of_release(release: str) -> str:
     return "system" if system else f"distro:{release}"
 
 
-def find_tree(where: str, state: StateDir, ui: Ui) -> Path | None:
-    """Return the source tree in the state directory that `where` is the name of (`distro:4.20`), else None.
+def find_packaged(where: str, state: StateDir, ui: Ui) -> Path | None:
+    """Return the Xen in the state directory that `where` is the name of (`distro:4.20`), else None.
 
-    Raises what `xenqemu.xen.packaged.fetch_tree` raises.
+    It is a source tree, or a prefix. Raises what `xenqemu.xen.packaged.fetch_packaged` raises.
     """
     from xenqemu.archive.naming import names_packaged
 
     if not names_packaged(where):
         return None
-    from xenqemu.xen.packaged import fetch_tree
+    from xenqemu.xen.packaged import fetch_packaged
 
-    return fetch_tree(where, state, ui)
+    return fetch_packaged(where, state, ui)
 
 
 def locate(
@@ -98,13 +98,14 @@ def locate(
 
     With `build_libs` the libraries of a source tree that has none are built first, with `jobs` jobs and the compiler
     `cc` (None: `CC` of the environment, or Xen's own choice), in a copy in the state directory; those of `distro:4.20`,
-    which is the source tree of that Xen in the machine's package archive, always. Raises `MissingError` that names
-    each header and library that is missing, `BuildError` when the libraries do not build, and what `fetch_tree` raises.
+    which is that Xen in the machine's package archive, always where that has the source. Raises `MissingError` that
+    names each header and library that is missing, `BuildError` when the libraries do not build, and what
+    `find_packaged` raises.
     """
     from xenqemu.errors import MissingError
     from xenqemu.xen import layout, libs
 
-    tree = find_tree(where, state, ui)
+    tree = find_packaged(where, state, ui)
     report = inspect(where, state, cc, tree=tree)
     path = tree or Path(where).expanduser().absolute()
     if report.sdk is None and (build_libs or tree) and where != "system" and layout.is_tree(path):

@@ -60,7 +60,7 @@ def fetch_closure(
         apt = PrivateApt(state.apt, mirror, suite, Kind.BINARY)
         with state.lock(f"apt-{apt.name}", ui):
             problem = apt.update(archive.origins, refresh=refresh)
-            found = problem or _download(apt, packages)
+            found = problem or download_closure(apt, packages)
         if isinstance(found, Closure):
             return found
         problems.append(found)
@@ -74,7 +74,7 @@ def fetch_closure(
     )
 
 
-def _download(apt: PrivateApt, packages: Sequence[str]) -> Closure | str:
+def download_closure(apt: PrivateApt, packages: Sequence[str]) -> Closure | str:
     """Return the closure of `packages`, or in a line why it cannot be had; apt goes on where it was interrupted."""
     install = ("apt-get", "-q", "-y", "--no-install-recommends", "install", *packages)
     for how in ("--download-only", "--simulate"):
