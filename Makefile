@@ -20,7 +20,7 @@ NEWCOMER_FLAGS ?=
 
 python := .venv/bin/python
 shell_scripts := scripts/bootstrap scripts/lock .ci/run
-python_scripts := scripts/contract scripts/contract-table scripts/newcomer scripts/state-table \
+python_scripts := scripts/contract scripts/contract-table scripts/newcomer scripts/record scripts/state-table \
 	scripts/troubleshooting scripts/xl-keys
 quoted = '$(subst ','\'',$(1))'
 
