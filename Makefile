@@ -8,17 +8,20 @@ DESTDIR ?=
 # The Xen and the QEMU to build from: anything that `xenqemu build` takes as --xen and --qemu.
 XEN_ROOT ?=
 QEMU_SRC ?=
-# Words for `scripts/bootstrap`, `xenqemu build`, `xenqemu lab cases`, pytest, scripts/contract-table and the benchmark.
+# Words for `scripts/bootstrap`, `xenqemu build`, `xenqemu lab cases`, pytest, scripts/contract-table, the benchmark and
+# scripts/newcomer.
 BOOTSTRAP_FLAGS ?=
 BUILD_FLAGS ?=
 LAB_FLAGS ?=
 PYTEST_FLAGS ?=
 CONTRACT_FLAGS ?=
 BENCH_FLAGS ?=
+NEWCOMER_FLAGS ?=
 
 python := .venv/bin/python
 shell_scripts := scripts/bootstrap scripts/lock .ci/run
-python_scripts := scripts/contract scripts/contract-table scripts/state-table scripts/troubleshooting scripts/xl-keys
+python_scripts := scripts/contract scripts/contract-table scripts/newcomer scripts/record scripts/state-table \
+	scripts/troubleshooting scripts/xl-keys
 quoted = '$(subst ','\'',$(1))'
 
 # MAKEFLAGS is complete only while a recipe runs, so these are expanded there. Its first word has the short options;
@@ -33,8 +36,12 @@ xenqemu = env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL -u DESTDIR -u prefix -u XEN_RO
 build = $(xenqemu) $(if $(silent),--quiet) build $(if $(QEMU_SRC),--qemu $(call quoted,$(QEMU_SRC))) \
 	$(if $(XEN_ROOT),--xen $(call quoted,$(XEN_ROOT))) $(if $(jobs),--jobs $(jobs)) $(cc) $(BUILD_FLAGS)
 
+# When this make began, and how long that is ago, as xenqemu says it (format_seconds in xenqemu/ui.py).
+started := $(shell date +%s)
+took = s=$$(($$(date +%s) - $(started))); [ $$s -lt 60 ] || printf '%s min ' $$((s / 60)); echo "$$((s % 60)) s"
+
 .PHONY: all build boot setup setup-boot setup-test install clean distclean help
-.PHONY: test unit integration lab contract fuzz lint bench docs
+.PHONY: test unit integration lab contract fuzz lint bench docs newcomer
 
 all: boot ## set up, build the default QEMU into ./dist, boot a guest with it
 
@@ -44,6 +51,7 @@ build: setup ## set up, then build the default QEMU into ./dist
 boot: setup-boot build ## boot a guest with ./dist, under a real Xen in an emulated host
 	@$(xenqemu) $(if $(silent),--quiet) lab cases boot-sector --dm dist/bin/qemu-system-xen $(LAB_FLAGS) \
 		$(if $(silent),>/dev/null)
+	@$(if $(silent),:,echo "from make to a booted guest: $$($(took))" >&2)
 
 setup: ## Debian packages (as root) and the virtual environment .venv
 	@scripts/bootstrap --for build $(BOOTSTRAP_FLAGS)
@@ -88,6 +96,9 @@ bench: setup-test ## measure against the guide's build and others, into docs/ben
 
 docs: setup-test ## the documentation as a site, in ./build/site
 	@$(python) -m mkdocs build --strict
+
+newcomer: setup ## as root: the time from a new Debian and a clone to a booted guest, in a root of its own
+	@$(python) scripts/newcomer $(NEWCOMER_FLAGS)
 
 clean: ## remove ./dist and caches
 	@rm -rf dist build .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -11,27 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from tests import console
 from xenqemu.state import StateDir
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "xen-unstable.md"
 NOWHERE = "http://127.0.0.1:9"
-
-
-def commands() -> list[str]:
-    """Return the commands of the page, in order."""
-    blocks = re.findall(r"^```console\n(.*?)^```\n", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-    return [line.removeprefix("$ ") for block in blocks for line in block.splitlines() if line.startswith("$ ")]
 
 
 @pytest.fixture
 def environment(xenqemu_command: Path, shared_state: StateDir, tmp_path: Path) -> Mapping[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("XENQEMU_", "XDG_", "MAKE"))}
-    return kept | {
-        "PATH": f"{xenqemu_command.parent}:{os.environ['PATH']}",
-        "XENQEMU_STATE_DIR": str(shared_state.root),
-        "CCACHE_DIR": str(shared_state.root / "ccache"),
-        "XDG_CONFIG_HOME": str(tmp_path / "config"),
-    }
+    return console.environment(tmp_path, xenqemu_command, shared_state)
 
 
 def run(script: str, folder: Path, environment: Mapping[str, str]) -> str:
@@ -46,14 +33,19 @@ def run(script: str, folder: Path, environment: Mapping[str, str]) -> str:
 
 
 def test_the_pages_commands(
-    newest_xen: str, xen_trees: Callable[[str], Path], environment: Mapping[str, str], tmp_path: Path
+    request: pytest.FixtureRequest,
+    newest_xen: str,
+    xen_trees: Callable[[str], Path],
+    environment: Mapping[str, str],
+    tmp_path: Path,
 ) -> None:
-    told = commands()
-    assert [command.split()[0] for command in told] == ["xenqemu", "cd", "./configure", "make", "xenqemu", "make"]
-    shutil.copytree(
-        xen_trees(newest_xen), tmp_path / "xen", symlinks=True
-    )  # no link: the page's `..` is that of the tree
-    said = run("\n".join(told), tmp_path, environment)
+    told = [command.line.split()[0] for command in console.commands("xen-unstable.md")]
+    assert told == ["xenqemu", "cd", "./configure", "make", "xenqemu", "make"]
+    # No link: the page's `..` is that of the tree.
+    shutil.copytree(xen_trees(newest_xen), tmp_path / "xen", symlinks=True)
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src/xen").symlink_to("../xen")  # where other pages, which follow, have it
+    said = console.execute(request.node.nodeid, tmp_path, environment)
     assert re.search(rf"^booted a guest under Xen {re.escape(newest_xen)}\.\d+: boot-sector, ", said, re.MULTILINE)
     folder = tmp_path / "xen/dist/install/usr/local/lib/xen/bin"
     assert (folder / "qemu-system-i386").readlink() == Path("qemu-system-xen")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from xenqemu.ui import format_seconds
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDER = f"""#!{sys.executable}
@@ -149,3 +152,23 @@ def test_help_lists_every_target(project: Path) -> None:
     phony = [line for line in (ROOT / "Makefile").read_text().splitlines() if line.startswith(".PHONY:")]
     listed = {line.split()[0] for line in text.splitlines() if line.startswith("  ")}
     assert listed == {target for line in phony for target in line.split()[1:]}
+
+
+def test_how_long_it_took_is_told_at_the_end(project: Path) -> None:
+    *_, said = make(project)
+    assert re.search(r"^from make to a booted guest: \d+ s$", said.splitlines()[-1])
+    assert "booted guest" not in make(project, "build")[2]
+    assert make(project, "-s")[2] == ""
+
+
+@pytest.mark.parametrize("seconds", [10, 59, 60, 61, 725])
+def test_time_is_told_as_everywhere(project: Path, seconds: int, tmp_path: Path) -> None:
+    # The clock says one time when it is asked first, and another one ever after.
+    clock = tmp_path / "bin/date"
+    clock.parent.mkdir()
+    clock.write_text(
+        f"#!/bin/sh\n[ -e {tmp_path}/began ] && echo {1000 + seconds} || echo 1000\n: > {tmp_path}/began\n"
+    )
+    clock.chmod(0o755)
+    said = make(project, env={"PATH": f"{clock.parent}:{os.environ['PATH']}"})[2]
+    assert f"from make to a booted guest: {format_seconds(seconds)}" in said

@@ -1,0 +1,63 @@
+"""The commands of docs that boot guests, run as they stand on their pages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.console import environment, execute, readers_checkout
+from tests.integration.conftest import Run
+from xenqemu.state import StateDir
+
+Execute = Callable[..., str]
+
+
+@pytest.fixture
+def page(request: pytest.FixtureRequest, xenqemu_command: Path, shared_state: StateDir, tmp_path: Path) -> Execute:
+    """Run what tests/commands.toml has for this test, in a home that has nothing but what the test has put there."""
+
+    def run(**more: Any) -> str:
+        return execute(request.node.nodeid, tmp_path, environment(tmp_path, xenqemu_command, shared_state), **more)
+
+    return run
+
+
+@pytest.fixture
+def dist(xenqemu: Run, tmp_path: Path) -> Path:
+    xenqemu("build", "--out", tmp_path / "dist")
+    return tmp_path / "dist"
+
+
+def test_lab(page: Execute, dist: Path) -> None:
+    page()
+
+
+def test_lab_host(page: Execute, dist: Path) -> None:
+    said = page()
+    assert re.search(r"^xen_version +: 4\.\d+\.\d+$", said, re.MULTILINE)
+
+
+def test_index(page: Execute, xenqemu: Run, tmp_path: Path) -> None:
+    done = xenqemu("lab", "cases", "boot-sector", "--save", tmp_path)
+    config = tmp_path / "my.cfg"
+    config.write_bytes(Path(done.stdout.strip()).read_bytes())
+    before = config.read_bytes()
+    page(before={"xenqemu lab boot": "grep -q ^device_model_override my.cfg || exit"})
+    assert config.read_bytes() == before
+
+
+def test_guide_developers(page: Execute, xenqemu: Run, shared_state: StateDir, tmp_path: Path) -> None:
+    readers_checkout(tmp_path / "src/qemu", xenqemu("build", "--dry-run", "--json").stdout, shared_state)
+    # Nothing is changed in it, so that nothing is compiled: what is tried is the way, and not the compiler.
+    said = page(before={"xenqemu contract check": "xenqemu build --out dist >&2"})
+    assert "booted a guest under Xen" in said
+
+
+def test_guide_ci(page: Execute, tmp_path: Path) -> None:
+    page()
+    assert "<testsuite" in (tmp_path / "results.xml").read_text()
+    assert (tmp_path / "page.md").is_file()
