@@ -223,8 +223,8 @@ def open_host(
 ) -> Iterator[Host]:
     """Enter a virtual host without guests; `device_model` is there at its own path, and as the toolstack's own.
 
-    `xen` None is the one that it is linked against. Raises `LabError` for a device model that cannot run, and what
-    preparing and starting a host raise.
+    `xen` None is the one that it is linked against, `wanted` what the host has besides. Raises `LabError` for a device
+    model that cannot run, and what preparing and starting a host raise.
     """
     from xenqemu.lab import run
     from xenqemu.lab.base import prepare
