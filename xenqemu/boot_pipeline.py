@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from xenqemu.lab.model import LabBase
     from xenqemu.lab.result import GuestResult
     from xenqemu.lab.run import Booted, Order
+    from xenqemu.lab.spare import HostWish
     from xenqemu.lab.staging import StagedGuest
     from xenqemu.vm.xlcfg import XlConfig
 
@@ -35,7 +36,8 @@ class BootRequest:
 
     `xen` None is the one that the device model is linked against, else a release or the path of a built Xen tree, whose
     own device model then is what the newest one is otherwise. `timeout` is in seconds for each guest. `heard` is
-    called with what a guest writes as it comes, `told` with what came of each guest. Guests are left running where
+    called with what a guest writes as it comes, `told` with what came of each guest. `host` is what they want of the
+    virtual host (None: what each case says, for a config nothing). Guests are left running where
     `keep` says so, and may write to their disks where `writable` does.
     """
 
@@ -46,6 +48,7 @@ class BootRequest:
     screenshot: Path | None = None
     writable: bool = False
     keep: bool = False
+    host: HostWish | None = None
     heard: Callable[[str], None] | None = None
     told: Callable[[GuestResult], None] | None = None
 
@@ -93,6 +96,7 @@ def boot_configs(configs: Sequence[Path], request: BootRequest, state: StateDir,
     from xenqemu.lab import run
     from xenqemu.lab.base import prepare
     from xenqemu.lab.runs import run_folder
+    from xenqemu.lab.spare import HostWish
     from xenqemu.lab.staging import read_config
 
     if len(configs) > 1 and request.screenshot is not None:
@@ -103,7 +107,8 @@ def boot_configs(configs: Sequence[Path], request: BootRequest, state: StateDir,
     models = [one.guest.device_model for one in planned if one.guest and one.guest.device_model]
     with run_folder(state) as folder:
         xen = run.choose_xen(request.xen, models, ui)
-        with run.carry_out(planned, lambda: prepare(xen, state, ui), folder, ui, request.told) as booted:
+        wanted = request.host or HostWish()
+        with run.carry_out(planned, lambda: prepare(xen, state, ui), folder, ui, request.told, wanted) as booted:
             yield booted
 
 
@@ -115,9 +120,11 @@ def boot_cases(cases: Sequence[Case], request: BootRequest, state: StateDir, ui:
     from xenqemu.lab.case_files import build_case
     from xenqemu.lab.device_model import inspect_device_model
     from xenqemu.lab.runs import run_folder
+    from xenqemu.lab.spare import words
     from xenqemu.lab.staging import read_config
 
     request.check()
+    wanted = request.host or _host_of(cases)
     model = Path.cwd() / request.device_model if request.device_model else _usual(request.xen, state)
     xen = run.choose_xen(request.xen, [inspect_device_model(model)], ui)
     with run_folder(state) as folder:
@@ -126,18 +133,31 @@ def boot_cases(cases: Sequence[Case], request: BootRequest, state: StateDir, ui:
         for case in _suited(cases, xen, model, state, ui):
             place = folder / case.name
             place.mkdir()
-            built = build_case(case, base, place)
-            wanted = replace(
+            built = build_case(case, base, place, words(wanted.pci))
+            each = replace(
                 request,
+                host=wanted,
                 device_model=model,
                 expect=case.expect if case.boots else "",
                 timeout=request.timeout or case.timeout,
             )
-            order = _order(read_config(built.config), wanted, place, state)
+            order = _order(read_config(built.config), each, place, state)
             wish = replace(order.wish, before=built.before, steps=case.steps, files=built.files)
             orders.append(replace(order, options=replace(order.options, further=built.for_steps), wish=wish))
-        with run.carry_out(run.plan(orders), base, folder, ui, request.told) as booted:
+        with run.carry_out(run.plan(orders), base, folder, ui, request.told, wanted) as booted:
             yield booted
+
+
+def _host_of(cases: Sequence[Case]) -> HostWish:
+    """Return the host that all of `cases` can share. Raises `UsageError` when there is none."""
+    from xenqemu.lab.spare import HostWish, named_host
+
+    names = dict.fromkeys(case.host for case in cases if case.host)
+    if len(names) > 1:
+        raise UsageError(
+            f"the cases need different hosts: {', '.join(names)}", "boot them one after the other, or by `contract run`"
+        )
+    return named_host(next(iter(names))) if names else HostWish()
 
 
 def stage_case(
@@ -198,11 +218,13 @@ def save_cases(cases: Sequence[Case], folder: Path, xen: str | None, state: Stat
 
 
 @contextmanager
-def open_host(xen: str | None, device_model: Path | None, state: StateDir, ui: Ui) -> Iterator[Host]:
+def open_host(
+    xen: str | None, device_model: Path | None, state: StateDir, ui: Ui, wanted: HostWish | None = None
+) -> Iterator[Host]:
     """Enter a virtual host without guests; `device_model` is there at its own path, and as the toolstack's own.
 
-    `xen` None is the one that it is linked against. Raises `LabError` for a device model that cannot run, and what
-    preparing and starting a host raise.
+    `xen` None is the one that it is linked against, `wanted` what the host has besides. Raises `LabError` for a device
+    model that cannot run, and what preparing and starting a host raise.
     """
     from xenqemu.lab import run
     from xenqemu.lab.base import prepare
@@ -210,6 +232,7 @@ def open_host(xen: str | None, device_model: Path | None, state: StateDir, ui: U
     from xenqemu.lab.emulator import find_emulator
     from xenqemu.lab.host import start_host
     from xenqemu.lab.runs import run_folder
+    from xenqemu.lab.spare import HostWish
     from xenqemu.lab.tree import own_device_model
 
     find_emulator()
@@ -217,7 +240,7 @@ def open_host(xen: str | None, device_model: Path | None, state: StateDir, ui: U
     models = [inspect_device_model(Path.cwd() / device_model)] if device_model else []
     base = prepare(run.choose_xen(xen, models, ui), state, ui)
     overlay = [file for model in models for file in overlay_of(model, (str(model.path), base.device_model))]
-    options = run.host_options((), overlay, together=False)
+    options = run.host_options((), overlay, together=False, wanted=wanted or HostWish())
     with run_folder(state) as folder, start_host(base, overlay, (), options, folder, ui) as host:
         yield host
 
@@ -268,6 +291,7 @@ def _order(config: XlConfig, request: BootRequest, folder: Path, state: StateDir
         newest=lambda: _usual(request.xen, state),
         writable=request.writable,
         screenshot=request.screenshot is not None,
+        host_pci=request.host.pci if request.host else (),
     )
     wish = Wish(
         timeout=request.timeout or _BOOT_SECONDS,

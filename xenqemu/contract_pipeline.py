@@ -124,7 +124,7 @@ def _boot_all(
         try:
             while waiting or running:
                 while waiting and len(running) < hosts:
-                    batch, waiting = waiting[:share], waiting[share:]
+                    batch, waiting = _next_batch(waiting, share)
                     running.add(_start(partial(_boot, batch, model, xen, tally, state)))
                 done, running = wait(running, timeout=1, return_when=FIRST_COMPLETED)
                 waiting += [case for future in done for case in future.result()]
@@ -138,6 +138,13 @@ def _boot_all(
                         ui.note(f"{result.name}: {result.reason}")
         finally:
             tally.stopped = True
+
+
+def _next_batch(waiting: Sequence[Case], share: int) -> tuple[list[Case], list[Case]]:
+    """Return `share` cases or fewer that the same host does for, and the others, all in their order."""
+    batch = [case for case in waiting if case.host == waiting[0].host][:share]
+    chosen = {case.name for case in batch}
+    return batch, [case for case in waiting if case.name not in chosen]
 
 
 def _start(function: Callable[[], list[Case]]) -> Future[list[Case]]:

@@ -16,6 +16,7 @@ from xenqemu.errors import MissingError, UsageError
 from xenqemu.state import StateDir
 from xenqemu.vm import lint as lint_module
 from xenqemu.vm import lint_facts
+from xenqemu.vm import pci as pci_module
 from xenqemu.vm.lint import LintReport, lint_config
 from xenqemu.vm.lint_facts import Keys, image_format, load_keys
 from xenqemu.vm.lint_rules import fill, fits, load_rules, look_up, words
@@ -36,6 +37,21 @@ def _no_xen_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lint_module, "running_xen", lambda: "")
     monkeypatch.setattr(lint_module, "default_path", lambda: None)
     monkeypatch.setattr(lint_facts, "_QEMU_USERS", ("nobody-has-this-name",))
+
+
+@pytest.fixture(autouse=True)
+def _pci_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    devices = tmp_path / "pci"
+    for address, driver in (
+        ("0000:03:00.0", "e1000e"),
+        ("0000:04:00.0", "pciback"),
+        ("0000:04:00.1", "pciback"),
+        ("0000:06:00.0", ""),
+    ):
+        (devices / address).mkdir(parents=True)
+        if driver:
+            (devices / address / "driver").symlink_to(f"../../drivers/{driver}")
+    monkeypatch.setattr(pci_module, "_DEVICES", devices)
 
 
 @pytest.fixture
@@ -89,6 +105,33 @@ def test_a_good_config_has_no_findings(folder: Path, state: StateDir) -> None:
     report = run(folder, state, text, make_device_model(folder / "dm"))
     assert report.findings == ()
     assert not report.failed
+
+
+@pytest.mark.parametrize(
+    ("spec", "rules"),
+    [
+        ("0000:04:00.0", set()),
+        ("04:00.1", set()),
+        ("0000:04:00.*@10", set()),
+        ("bdf=0000:04:00.0,vslot=10", set()),
+        ("0000:03:00.0", {"pci-in-use"}),
+        ("0000:03:00.0,seize=1", set()),
+        ("0000:06:00.0", {"pci-in-use"}),
+        ("0000:05:00.0", {"pci-missing"}),
+        ("0000:04:00.2", {"pci-missing"}),
+        ("0000:05:00.*@10", {"pci-missing"}),
+        ("name=disk", set()),
+    ],
+)
+def test_devices_of_the_host_are_looked_for_where_xen_runs(
+    folder: Path, state: StateDir, monkeypatch: pytest.MonkeyPatch, spec: str, rules: set[str]
+) -> None:
+    binary = make_device_model(folder / "dm")
+    assert found(run(folder, state, f'{BASE}pci = ["{spec}"]', binary)) == set()
+    monkeypatch.setattr(lint_module, "running_xen", lambda: "4.17")
+    assert found(run(folder, state, f'{BASE}pci = ["{spec}"]', binary)) == rules
+    path = folder / "a.cfg"
+    assert found(lint_config(path, state, binary=binary, here=False)) == set()
 
 
 def test_findings_are_worst_first_and_name_their_line(folder: Path, state: StateDir) -> None:

@@ -118,6 +118,12 @@ def _guests(ctx: click.Context) -> Iterable[tuple[str, str]]:
     return [(name, "a guest with logs") for name in guests_with_logs(_state(ctx))]
 
 
+def _host_pci(_: click.Context) -> Iterable[tuple[str, str]]:
+    from xenqemu.lab.spare import kinds
+
+    return kinds().items()
+
+
 profiles = completer(_profiles)
 profile_list = completer(_profiles, several=True)
 cases = completer(_cases)
@@ -134,3 +140,4 @@ artifacts = completer(_artifacts)
 contenders = completer(_contenders)
 configs = completer(_configs, files=True)
 guests = completer(_guests, files=True)
+host_pci = completer(_host_pci, several=True)

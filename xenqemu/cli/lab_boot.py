@@ -14,6 +14,7 @@ import click
 from xenqemu.cli import complete
 from xenqemu.cli.common import LAB_XEN_HELP, ConfigPath, DeviceModelName, json_option, print_json, print_table, session
 from xenqemu.cli.help import examples, suggest
+from xenqemu.cli.lab_options import host_options
 from xenqemu.cli.reporting import report_options, reporting
 from xenqemu.errors import EXIT_LAB, EXIT_OK
 from xenqemu.ui import Ui
@@ -40,6 +41,7 @@ def _boot_options(function: F) -> F:
             click.option("--timeout", metavar="S", type=click.FloatRange(1), help="Seconds for each guest."),
             click.option("--show-console", is_flag=True, help="Show on stderr what the guests write."),
             click.option("--keep", is_flag=True, help="Leave guests running, and the host up until Ctrl-C."),
+            host_options,
             report_options,
             json_option,
         )

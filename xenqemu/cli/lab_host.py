@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from xenqemu.cli import complete
 from xenqemu.cli.common import DeviceModelName, json_option, print_facts, print_json, print_table, session
 from xenqemu.cli.help import examples
+from xenqemu.cli.lab_options import host_options
 from xenqemu.errors import EXIT_LAB, EXIT_OK
+
+if TYPE_CHECKING:
+    from xenqemu.lab.spare import HostWish
 
 _XEN_HELP = "4.17, 4.20, or a built Xen tree.  [the system's if it is one of them, else the newest]"
 
@@ -61,7 +66,8 @@ def prepare(xen: str | None, xen_tree: str | None, refresh: bool, as_json: bool)
     type=DeviceModelName(),
     help="A device model (`distro`: the distribution's own), to be there at the same path and as the toolstack's own.",
 )
-def shell(xen: str | None, device_model: Path | str | None) -> int:
+@host_options
+def shell(xen: str | None, device_model: Path | str | None, host: HostWish | None) -> int:
     """Start a virtual host and open a dom0 prompt on this terminal; Ctrl-] or `exit` ends it.
 
     Without a terminal the commands on standard input are run instead.
@@ -72,12 +78,12 @@ def shell(xen: str | None, device_model: Path | str | None) -> int:
     script = None if sys.stdin.isatty() and sys.stdout.isatty() else sys.stdin.buffer.read()
     context = session()
     model = find_device_model(device_model, xen, context.state, context.ui)
-    with open_host(xen, model, context.state, context.ui) as host:
+    with open_host(xen, model, context.state, context.ui, host) as opened:
         if script is None:
             context.ui.note("dom0 is up; Ctrl-] or `exit` ends it")
-            attach_terminal(host, sys.stdin.fileno(), sys.stdout.fileno())
+            attach_terminal(opened, sys.stdin.fileno(), sys.stdout.fileno())
             return EXIT_OK
-        code = run_script(host, script, sys.stdout.buffer).code
+        code = run_script(opened, script, sys.stdout.buffer).code
     if code:
         context.ui.warn(f"the commands ended with exit code {code}")
     return EXIT_LAB if code else EXIT_OK

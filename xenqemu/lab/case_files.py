@@ -14,6 +14,8 @@ from xenqemu.lab.cd_image import bootable_cd
 from xenqemu.lab.disk_image import SECTOR, pattern_disk, to_qcow, to_qcow2, to_qed, to_vhd
 from xenqemu.lab.linux_guest import build_initramfs
 from xenqemu.lab.model import LabBase
+from xenqemu.lab.spare import named_host
+from xenqemu.lab.spare import words as spare_words
 from xenqemu.lab.tools import compile_tool
 from xenqemu.state import write_atomic
 from xenqemu.vm.xlcfg.lexis import quote
@@ -47,15 +49,18 @@ class BuiltCase:
     before: tuple[tuple[str, ...], ...] = ()
 
 
-def build_case(case: Case, base: Callable[[], LabBase], folder: Path) -> BuiltCase:
+def build_case(
+    case: Case, base: Callable[[], LabBase], folder: Path, words: Mapping[str, str] | None = None
+) -> BuiltCase:
     """Write the xl.cfg of `case`, and all files that it names, into the existing `folder`.
 
     The same case gives the same bytes but for the paths. `base` is asked for a Linux guest's kernel and modules, and
-    not otherwise. Raises `MissingError` when the boot sector cannot be assembled or a tool not be compiled, `LabError`
-    when the base lacks a module, and what `base` raises.
+    not otherwise. `words` are what its host adds to what it can name (None: the host that it asks for). Raises
+    `MissingError` when the boot sector cannot be assembled or a tool not be compiled, `LabError` when the base lacks a
+    module, and what `base` raises.
     """
     guest = case.guest
-    files = {"folder": str(folder)}
+    files = {"folder": str(folder), **(_words_of(case) if words is None else words)}
     if case.kind.startswith("linux"):
         files["address"] = guest["address"].partition("/")[0]
         raw = pattern_disk()
@@ -84,6 +89,10 @@ def build_case(case: Case, base: Callable[[], LabBase], folder: Path) -> BuiltCa
     others = [name for name in images if f"{{{name}}}" in steps and f"{{{name}}}" not in settings]
     before = tuple(tuple(_filled(word, files) for word in argv) for argv in case.before)
     return BuiltCase(path, files, tuple(Path(files[name]) for name in (*others, *guest.get("tools", ()))), before)
+
+
+def _words_of(case: Case) -> dict[str, str]:
+    return spare_words(named_host(case.host).pci) if case.host else {}
 
 
 def _image(kind: str, raw: bytes, folder: Path) -> bytes:

@@ -19,7 +19,7 @@ Setting = str | int | list[str]
 
 # The group of those that show at once whether anything works.
 BASIC = "basics"
-_GUEST = ("variant", "image", "images", "modules", "cmdline", "address", "extra", "tools")
+_GUEST = ("variant", "image", "images", "modules", "cmdline", "address", "extra", "tools", "host")
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,11 @@ class Case:
     def runs(self) -> bool:
         """Whether there is a guest to create."""
         return self.kind != "none"
+
+    @property
+    def host(self) -> str:
+        """The name of the host that it needs (spare.toml), empty for the usual one."""
+        return str(self.guest.get("host", ""))
 
     @property
     def boots(self) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from xenqemu.errors import LabError, MissingError, UsageError
 from xenqemu.lab.model import HostDisk, HostOptions
 from xenqemu.lab.recipe import Recipe
+from xenqemu.lab.spare import dom0_card, machine_of, most_slots, spare_functions
 
 EMULATOR = "qemu-system-x86_64"
 AGENT_PORT = "org.qemu.guest_agent.0"
@@ -18,9 +19,8 @@ STREAM_PORT = "xenqemu.stream"
 # Virtio in a PV dom0 has to go through the DMA API, as its physical addresses are not the machine's: modern virtio
 # with VIRTIO_F_ACCESS_PLATFORM says so (vring_use_dma_api in the kernel's drivers/virtio/virtio_ring.c).
 _VIRTIO = "iommu_platform=on,disable-legacy=on"
-# The chipset and the virtio serial device are in front of it, and what HostOptions adds.
+# The chipset and the virtio serial device are in front of it, and what HostOptions adds; spare devices are behind.
 _FIRST_DISK = 8
-_MOST_DISKS = (32 - _FIRST_DISK) * 8
 # What dom0 can pass to a guest: a stick full of zeros. As long as dom0 has not loaded xhci-pci there is nothing of it.
 _USB = [
     *("-blockdev", "driver=null-co,node-name=stick,size=1048576,read-zeroes=on,read-only=on"),
@@ -88,7 +88,18 @@ def arguments(recipe: Recipe, options: HostOptions, disks: Sequence[HostDisk], w
     """
     kvm = accelerator(options.accel) == "kvm"
     # Of the emulated processors `max` has features that this Xen hands on and dom0 then dies of.
-    argv = ["-machine", "pc,graphics=off", "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none"]
+    machine = machine_of(iommu=options.iommu)
+    argv = [
+        "-machine",
+        f"{machine.type},graphics=off",
+        *machine.arguments,
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-vga",
+        "none",
+    ]
     argv += ["-nic", "none", "-no-reboot", "-accel", "kvm" if kvm else "tcg"]
     argv += ["-cpu", "host" if kvm else "qemu64,+svm,+npt", "-smp", str(options.cpus), "-m", str(options.memory_mib)]
     argv += ["-chardev", f"file,id=console,path={wiring.console}", "-serial", "chardev:console"]
@@ -96,11 +107,15 @@ def arguments(recipe: Recipe, options: HostOptions, disks: Sequence[HostDisk], w
     argv += _port("agent", f"fd={wiring.agent}", AGENT_PORT)
     for number, descriptor in enumerate(wiring.streams):
         argv += _port(f"stream{number}", f"fd={descriptor},server=on,wait=off", f"{STREAM_PORT}.{number}")
-    if len(disks) > _MOST_DISKS:
-        raise LabError(f"the guests have {len(disks)} disks, a host takes {_MOST_DISKS}", "boot fewer guests at once")
+    most = (most_slots(iommu=options.iommu, host_pci=options.host_pci) - _FIRST_DISK) * 8
+    if len(disks) > most:
+        raise LabError(f"the guests have {len(disks)} disks, a host takes {most}", "boot fewer guests at once")
     argv += _USB
     for number, disk in enumerate(disks):
         argv += _disk(number, disk)
+    argv += dom0_card(options.host_pci)
+    for spare in spare_functions(options.host_pci):
+        argv += spare.arguments
     argv += ["-kernel", wiring.hypervisor, "-append", " ".join(_xen_words(recipe, options))]
     # QEMU's multiboot loader takes a comma between modules, and a blank between a module and its command line.
     argv += ["-initrd", f"{wiring.kernel} {' '.join(_dom0_words(recipe, options))},{wiring.initrd}"]
@@ -135,7 +150,8 @@ def _address(number: int) -> str:
 def _xen_words(recipe: Recipe, options: HostOptions) -> list[str]:
     memory = options.dom0_memory_mib
     size = (f"dom0_mem={memory}M,max:{memory}M", f"dom0_max_vcpus={options.cpus}")
-    return [*recipe.xen_arguments, *size, *options.extra_xen_arguments]
+    machine = machine_of(iommu=options.iommu)
+    return [*recipe.xen_arguments, *size, *machine.xen_arguments, *options.extra_xen_arguments]
 
 
 def _dom0_words(recipe: Recipe, options: HostOptions) -> list[str]:

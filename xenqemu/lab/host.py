@@ -20,6 +20,7 @@ from xenqemu.lab.channel import Agent, AgentError, ChannelClosedError, ChannelTi
 from xenqemu.lab.emulator import STREAM_PORT, Wiring, arguments, find_emulator
 from xenqemu.lab.model import Completed, HostDisk, HostError, HostOptions, JobStatus, LabBase, OverlayFile
 from xenqemu.lab.recipe import Recipe, nearest_recipe
+from xenqemu.lab.spare import dom0_modules
 from xenqemu.state import write_atomic
 from xenqemu.ui import Ui
 
@@ -295,7 +296,7 @@ def _stage(recipe: Recipe, base: LabBase, overlay: Sequence[OverlayFile], option
     for name, target in (("xen", base.hypervisor), ("vmlinux", base.dom0_kernel)):
         (run_dir / name).unlink(missing_ok=True)
         (run_dir / name).symlink_to(target.absolute())
-    modules = "".join(f"{name}\n" for name in options.extra_modules)
+    modules = "".join(f"{name}\n" for name in (*dom0_modules(options), *options.extra_modules))
     overlay = (*overlay, OverlayFile("/etc/xenqemu/modules", modules.encode()))
     # The path of a file is resolved in dom0 as it was written: the folders that it climbs out of have to exist.
     climbed = {recipe.place(f"{folder}/.").removesuffix("/.") for file in overlay for folder in _climbed(file.path)}

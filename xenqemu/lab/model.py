@@ -106,13 +106,19 @@ class HostDisk:
 
 @dataclass(frozen=True)
 class HostOptions:
-    """How the host is started. `accel`: `auto` takes KVM where it can nest, `tcg`, `kvm`. `boot_timeout` in seconds."""
+    """How the host is started. `accel`: `auto` takes KVM where it can nest, `tcg`, `kvm`. `boot_timeout` in seconds.
+
+    With `iommu` the machine has one, without which Xen gives no device to an HVM guest. `host_pci` are devices that
+    dom0 leaves alone so that guests can have them: kinds of spare.toml, in the order of their slots.
+    """
 
     memory_mib: int = 2048
     dom0_memory_mib: int = 768
     cpus: int = 1
     accel: str = "auto"
     boot_timeout: float = 180.0
+    iommu: bool = False
+    host_pci: Sequence[str] = ()
     extra_xen_arguments: Sequence[str] = ()
     extra_dom0_arguments: Sequence[str] = ()
     extra_emulator_arguments: Sequence[str] = ()

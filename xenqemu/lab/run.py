@@ -21,6 +21,7 @@ from xenqemu.lab.reasons import explained
 from xenqemu.lab.recipe import default_series, known_series, load_recipe
 from xenqemu.lab.result import GuestResult, Report
 from xenqemu.lab.runs import RESULT
+from xenqemu.lab.spare import HostWish
 from xenqemu.lab.staging import StagedGuest, StageOptions, shared_disks, stage_guest
 from xenqemu.lab.tree import names_tree, series_of
 from xenqemu.state import write_atomic
@@ -31,6 +32,7 @@ _MIB = 1 << 20
 # What Xen keeps for itself, and for the tables and the video memory of a guest.
 _XEN_MIB = 192
 _GUEST_MIB = 64
+_USUAL = HostWish()
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ def carry_out(
     run: Path,
     ui: Ui,
     told: Callable[[GuestResult], None] | None = None,
+    wanted: HostWish = _USUAL,
 ) -> Iterator[Booted]:
     """Boot what is planned, one after the other in one host, and enter what came of it; the host ends with the context.
 
@@ -125,7 +128,7 @@ def carry_out(
     together = any(not one.order.wish.ephemeral for one in planned)
     # What this machine lacks is told before half a minute goes into a base.
     find_emulator()
-    options = host_options(guests, overlay, together=together)
+    options = host_options(guests, overlay, together=together, wanted=wanted)
     prepared = base()
     started = monotonic()
     with start_host(prepared, overlay, disks, options, run, ui) as host:
@@ -170,17 +173,20 @@ def _boot_all(host: Host, planned: Sequence[Planned], run: Path, ui: Ui) -> Iter
             yield replace(unknown, reason=failed).explained_by(explained(failed, {}), error.hint)
 
 
-def host_options(guests: Sequence[StagedGuest], overlay: Sequence[OverlayFile], *, together: bool) -> HostOptions:
-    """Return how large a host the guests need; dom0 has the overlay in memory, twice while it is unpacked.
+def host_options(
+    guests: Sequence[StagedGuest], overlay: Sequence[OverlayFile], *, together: bool, wanted: HostWish = _USUAL
+) -> HostOptions:
+    """Return how large a host the guests need, with what is `wanted` of it besides.
 
-    Raises `MissingError` when this machine has less memory than that.
+    Dom0 has the overlay in memory, twice while it is unpacked. Raises `MissingError` when this machine has less memory
+    than that.
     """
     # hvmloader and SeaBIOS write on Xen's console at a level that is filtered by default.
-    plain = HostOptions(extra_xen_arguments=("guest_loglvl=all",))
+    plain = HostOptions(extra_xen_arguments=("guest_loglvl=all",), iommu=wanted.iommu, host_pci=wanted.pci)
     files = sum(_size(file) for file in overlay) // _MIB
     dom0 = plain.dom0_memory_mib + 2 * files
-    wanted = [max(guest.view.memory, guest.view.max_memory) + guest.view.video_memory + _GUEST_MIB for guest in guests]
-    memory = max(plain.memory_mib, dom0 + (sum(wanted) if together else max(wanted, default=0)) + _XEN_MIB)
+    sizes = [max(guest.view.memory, guest.view.max_memory) + guest.view.video_memory + _GUEST_MIB for guest in guests]
+    memory = max(plain.memory_mib, dom0 + (sum(sizes) if together else max(sizes, default=0)) + _XEN_MIB)
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // _MIB
     if memory > there:
         raise MissingError(

@@ -11,16 +11,19 @@ import os
 import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from xenqemu.errors import LabError, UsageError, VmConfigError
 from xenqemu.lab.device_model import DeviceModel, inspect_device_model, overlay_of
 from xenqemu.lab.images import backing_file, is_cut_off, is_kernel
 from xenqemu.lab.model import HostDisk, OverlayFile
+from xenqemu.lab.spare import spare_functions
 from xenqemu.vm.disk import Disk, choose_backend, parse_disk
 from xenqemu.vm.guest import GuestView, parse_xl, view_xl
 from xenqemu.vm.libvirt import is_xml
 from xenqemu.vm.model import QEMU_XEN
+from xenqemu.vm.pci import parse_pci
 from xenqemu.vm.replace import read_config as read_file
 from xenqemu.vm.replace import resolve
 from xenqemu.vm.xlcfg import XlConfig, edit, parse
@@ -73,7 +76,7 @@ class StageOptions:
 
     `folder` is xl's current folder, `device_model` the one for every config (None: what each names), `newest` finds one
     for a config that names none. `writable` lets guests write to their disks, `screenshot` wants a VNC server. Of
-    `further` files the config knows nothing.
+    `further` files the config knows nothing. The host can spare `host_pci` (see `HostOptions`).
     """
 
     folder: Path
@@ -82,6 +85,7 @@ class StageOptions:
     writable: bool = False
     screenshot: bool = False
     further: Sequence[Path] = ()
+    host_pci: Sequence[str] = ()
 
 
 @dataclass
@@ -131,6 +135,7 @@ def stage_guest(config: XlConfig, options: StageOptions) -> StagedGuest:
     _files(view, stage)
     specs = [_stage_disk(disk, view, options, stage) for disk in view.disks]
     _display(view, options, stage)
+    _pci(view, options, stage)
     data = edit(config, stage.changes)
     if specs != [disk.spec for disk in view.disks]:
         data = _with_disks(parse(data, config.name), specs)
@@ -271,8 +276,15 @@ def _display(view: GuestView, options: StageOptions, stage: _Stage) -> None:
     if view.sdl:
         stage.changes["sdl"] = "0"
         stage.notes.append("SDL is switched off: dom0 has no screen")
-    if view.pci:
-        stage.notes.append("the lab's dom0 has no PCI devices to pass through")
+
+
+def _pci(view: GuestView, options: StageOptions, stage: _Stage) -> None:
+    spare = spare_functions(options.host_pci)
+    there = ", ".join(f"{function.address} ({function.kind})" for function in spare)
+    for device in map(parse_pci, view.pci):
+        if device.address and not any(fnmatchcase(function.address, device.address) for function in spare):
+            what = f"only {there}" if there else "none (--iommu --host-pci e1000e gives it one)"
+            stage.notes.append(f"the lab's dom0 has no PCI device {device.address} to pass through, {what}")
 
 
 def _is_local(address: str) -> bool:

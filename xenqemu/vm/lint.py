@@ -15,7 +15,7 @@ from xenqemu.errors import MissingError, UsageError, VmConfigError
 from xenqemu.state import StateDir
 from xenqemu.vm.device_model import DeviceModel, Interview, default_path
 from xenqemu.vm.guest import read_guest
-from xenqemu.vm.lint_facts import disk_facts, file_facts, key_facts, machine_facts, usb_controllers
+from xenqemu.vm.lint_facts import disk_facts, file_facts, key_facts, machine_facts, pci_facts, usb_controllers
 from xenqemu.vm.lint_rules import SEVERITIES, Rule, fill, fits, load_rules, words
 from xenqemu.vm.model import GuestView
 
@@ -27,6 +27,7 @@ _SETTINGS = {
     "problem": "vif",
     "usbdevice": "usbdevice",
     "usbctrl": "usbctrl",
+    "pci": "pci",
     "file": "{file.key}",
 }
 
@@ -184,6 +185,7 @@ def _things(guest: GuestView, xen: str, *, here: bool) -> dict[str, tuple[Any, .
         "problem": tuple(problem for vif in guest.vifs for problem in vif.problems),
         "usbdevice": guest.usbdevices,
         "usbctrl": tuple(usb_controllers(guest)),
+        "pci": tuple(pci_facts(guest, here=here and bool(running_xen()))),
         "refusal": guest.refusals,
     }
 

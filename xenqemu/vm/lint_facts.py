@@ -14,6 +14,7 @@ from typing import Any
 
 from xenqemu.vm.disk import Disk, choose_backend, disk_index, is_vdev
 from xenqemu.vm.model import GuestFile, GuestView
+from xenqemu.vm.pci import look_at, parse_pci
 from xenqemu.vm.xlcfg import Value, XlConfig
 
 _KEYS = Path(__file__).with_name("xl-keys.toml")
@@ -79,6 +80,23 @@ class KeyFacts:
     suggestion: str
     kinds: str
     fits: bool
+
+
+@dataclass(frozen=True)
+class PciFacts:
+    """A device that is passed to the guest.
+
+    `whole` is an entry for all functions of a slot, `placed` whether it says to which slot of the guest, `seized`
+    whether libxl is to take it from its driver. Where it was looked for on this machine, `missing` says that there is
+    none, and `driver` what has it in dom0 so that it cannot be given away.
+    """
+
+    address: str
+    whole: bool
+    placed: bool
+    seized: bool
+    missing: bool
+    driver: str
 
 
 @dataclass(frozen=True)
@@ -233,6 +251,22 @@ def usb_controllers(guest: GuestView) -> Iterator[str]:
     """Yield the device that libxl adds for each `usbctrl` of `guest` once it runs."""
     for version in guest.usbctrls if guest.hvm else ():
         yield _USB_CONTROLLERS.get(version, _USB_CONTROLLERS[2])
+
+
+def pci_facts(guest: GuestView, *, here: bool) -> Iterator[PciFacts]:
+    """Yield what is to be known of each device of the host's that `guest` gets; `here` is this machine that host."""
+    for device in map(parse_pci, guest.pci):
+        if not device.address:
+            continue
+        state = look_at(device) if here else None
+        yield PciFacts(
+            address=device.address,
+            whole=device.all_functions,
+            placed=device.slot > 0,
+            seized=device.seized,
+            missing=state is not None and state.missing,
+            driver=state.driver if state else "",
+        )
 
 
 def machine_facts(*, runs_xen: bool) -> dict[str, bool]:
