@@ -36,6 +36,14 @@ def test_lab(page: Execute, dist: Path) -> None:
     page()
 
 
+def test_passthrough(page: Execute, dist: Path, xenqemu: Run, tmp_path: Path) -> None:
+    done = xenqemu("lab", "cases", "boot-sector", "--save", tmp_path)
+    config = Path(done.stdout.strip()).read_text()
+    (tmp_path / "my.cfg").write_text(f'{config}\npci = ["0000:00:18.0"]\n')
+    said = page()
+    assert "booted a guest under Xen" in said
+
+
 def test_lab_host(page: Execute, dist: Path) -> None:
     said = page()
     assert re.search(r"^xen_version +: 4\.\d+\.\d+$", said, re.MULTILINE)
