@@ -65,6 +65,7 @@ ANSWERS = {
     "device-list-properties": [{"name": "addr"}],
     "device_add": {},
 }
+sys.stdout.reconfigure(line_buffering=True)
 print(json.dumps({"QMP": {}}))
 print("not json")
 print(json.dumps({"event": "STOP"}))

@@ -4,8 +4,10 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -177,18 +179,42 @@ def test_one_that_hangs_is_killed(tmp_path: Path, binary: Path, monkeypatch: pyt
 
 
 def test_ctrl_c_leaves_no_process(tmp_path: Path, binary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, processes = subprocess.Popen.communicate, list[subprocess.Popen[bytes]]()
+    real, processes = machine_module._converse, list[subprocess.Popen[bytes]]()
 
-    def interrupted(process: subprocess.Popen[bytes], *words: object, **_: object) -> tuple[bytes, bytes]:
+    def watched(process: subprocess.Popen[bytes], lines: Sequence[str]) -> tuple[list[Mapping[str, Any]], bool]:
         processes.append(process)
-        if words:
-            raise KeyboardInterrupt
-        return real(process)
+        return real(process, lines)
 
-    monkeypatch.setattr(subprocess.Popen, "communicate", interrupted)
+    def interrupted(_: bytes) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(machine_module, "_converse", watched)
+    monkeypatch.setattr(machine_module, "_answer", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        Machine(binary, tmp_path).start(("-device", "hang"))
+        Machine(binary, tmp_path).start(())
     assert processes[0].returncode == -signal.SIGKILL
+
+
+def test_quit_waits_for_the_answers(tmp_path: Path) -> None:
+    """QEMU ends with what it could not write yet, and a schema is more than a pipe holds."""
+    program = tmp_path / "program"
+    program.write_text(
+        f"#!{sys.executable}\n"
+        "import json, os\n"
+        "def say(message): os.write(1, json.dumps(message).encode() + b'\\n')\n"
+        "say({'QMP': {}})\n"
+        "while said := os.read(0, 65536):\n"
+        "    if said.count(b'\\n') > 1: os._exit(3)\n"
+        "    say({'return': said.decode()})\n"
+        "    if b'quit' in said: os._exit(0)\n"
+    )
+    program.chmod(0o755)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    started = Machine(program, scratch).start((), [{"execute": "query-version"}, {"execute": "query-qmp-schema"}])
+    assert started.up, started.complaint
+    assert len(started.answers) == 3
+    assert "query-qmp-schema" in started.answer(1)
 
 
 @pytest.mark.parametrize("content", ["#!/bin/sh\nexit 0\n", "#!/bin/sh\necho qemu: no machine pc >&2; exit 1\n"])

@@ -9,8 +9,10 @@ import re
 import signal
 import socket
 import subprocess
+import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,33 +115,69 @@ class Machine:
         lines = [json.dumps(command) for command in ({"execute": "qmp_capabilities"}, *commands, {"execute": "quit"})]
         limited = ("prlimit", *(f"--{name}={value}" for name, value in limits.items()), "--") if limits else ()
         environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
-        try:
-            process = subprocess.Popen(
-                (*limited, *qemu_words(self.binary), *argv, "-qmp", "stdio"),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                cwd=self.scratch,
-                env={**environment, "SDL_VIDEODRIVER": "dummy", "LC_ALL": "C"},
-                pass_fds=tuple(fds),
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise MissingError(
-                f"{self.binary} cannot be run: {error.strerror}", "name a device model's binary"
-            ) from error
-        try:
-            said, complained = process.communicate("".join(f"{line}\n" for line in lines).encode(), timeout=_TIMEOUT)
-        except BaseException as error:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-            if isinstance(error, subprocess.TimeoutExpired):
-                return Started(False, (), f"it hung: killed after {_TIMEOUT:.0f} s", "")
-            raise
-        output = complained.decode("utf-8", "backslashreplace")
-        answers = _answers(said)
+        with tempfile.TemporaryFile() as complaints:
+            try:
+                process = subprocess.Popen(
+                    (*limited, *qemu_words(self.binary), *argv, "-qmp", "stdio"),
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=complaints,
+                    cwd=self.scratch,
+                    env={**environment, "SDL_VIDEODRIVER": "dummy", "LC_ALL": "C"},
+                    pass_fds=tuple(fds),
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise MissingError(
+                    f"{self.binary} cannot be run: {error.strerror}", "name a device model's binary"
+                ) from error
+            answers, hung = _converse(process, lines)
+            complaints.seek(0)
+            output = complaints.read().decode("utf-8", "backslashreplace")
+        if hung:
+            return Started(False, (), f"it hung: killed after {_TIMEOUT:.0f} s", "")
         up = bool(answers) and process.returncode == 0
         return Started(up, tuple(answers[1:]), "" if up else _complaint(output, process.returncode, argv), output)
+
+
+def _converse(process: subprocess.Popen[bytes], lines: Sequence[str]) -> tuple[list[Mapping[str, Any]], bool]:
+    """Say each of `lines` when the one before is answered; return the answers, and whether the process hung.
+
+    It has ended then. One after the other, because `quit` ends QEMU with what it could not write yet: the answer to
+    query-qmp-schema is more than a pipe holds (`monitor_flush_locked` in QEMU's monitor/monitor.c).
+    """
+    if process.stdin is None or process.stdout is None:
+        raise ValueError("the process has no pipes")
+    found: list[Mapping[str, Any]] = []
+    hung = threading.Event()
+
+    def kill() -> None:
+        hung.set()
+        os.killpg(process.pid, signal.SIGKILL)
+
+    timer = threading.Timer(_TIMEOUT, kill)
+    timer.start()
+    try:
+        for line in lines:
+            with suppress(BrokenPipeError):  # it has ended, and why is in what it said
+                process.stdin.write(f"{line}\n".encode())
+                process.stdin.flush()
+            answer = next(filter(None, map(_answer, iter(process.stdout.readline, b""))), None)
+            if answer is None:
+                break
+            found.append(answer)
+        with suppress(BrokenPipeError):
+            process.stdin.close()
+        found += filter(None, map(_answer, process.stdout))
+        process.wait()
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise
+    finally:
+        timer.cancel()
+        process.stdout.close()
+    return found, hung.is_set()
 
 
 @contextmanager
@@ -163,16 +201,13 @@ def free_port() -> int:
         return port
 
 
-def _answers(said: bytes) -> list[Mapping[str, Any]]:
-    found: list[Mapping[str, Any]] = []
-    for line in said.splitlines():
-        try:
-            message = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(message, dict) and ("return" in message or "error" in message):
-            found.append(message)
-    return found
+def _answer(line: bytes) -> Mapping[str, Any] | None:
+    """Return the answer to a command that `line` is; None for a greeting, an event, or what is no QMP."""
+    try:
+        message = json.loads(line)
+    except ValueError:
+        return None
+    return message if isinstance(message, dict) and ("return" in message or "error" in message) else None
 
 
 def _sparse(path: Path, size: int) -> None:
