@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -63,14 +63,24 @@ def test_what_no_device_model_of_the_project_knows(xenqemu: Run, tmp_path: Path,
     assert "vmxnet3" in rules["vif-model"]
 
 
-def test_the_settings_are_those_of_the_sources(xen_source: Callable[[str], Path], tmp_path: Path) -> None:
+def test_the_settings_are_those_of_the_sources(xen_sources: Mapping[str, Path], tmp_path: Path) -> None:
     trees = []
-    for version in ("4.17", "4.20"):
+    for version, archive in xen_sources.items():
         folder = tmp_path / version
         folder.mkdir()
-        archive = xen_source(version)
         wanted = ("--wildcards", "*/xen/Makefile", "*/tools/xl/xl_parse.c")
         subprocess.run(["tar", "--no-same-owner", "-xf", archive, "-C", folder, *wanted], check=True)
         trees.append(next(folder.iterdir()))
     done = subprocess.run([sys.executable, SCRIPT, "--check", *trees], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+    # A setting more, or one less, is noticed.
+    parser = trees[-1] / "tools/xl/xl_parse.c"
+    text = parser.read_text()
+    for changed in (
+        text + '\nxlu_cfg_get_long (config, "frobs", &l, 0)\n',
+        text.replace('"nestedhvm"', '"nested_hvm"'),
+    ):
+        parser.write_text(changed)
+        done = subprocess.run([sys.executable, SCRIPT, "--check", *trees], capture_output=True, text=True, check=False)
+        assert done.returncode == 1, done.stdout
