@@ -10,11 +10,13 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+from tests.console import environment, execute
 from xenqemu.errors import UnservedError
 from xenqemu.lab.recipe import known_series
 from xenqemu.source.apt import fetch_source
@@ -23,6 +25,7 @@ from xenqemu.ui import PlainUi
 from xenqemu.xen.packaged import fetch_tree
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
+Execute = Callable[..., str]
 
 
 @pytest.fixture(scope="session")
@@ -133,3 +136,19 @@ def browser() -> Iterator[Browser]:
         )
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def page(request: pytest.FixtureRequest, xenqemu_command: Path, shared_state: StateDir, tmp_path: Path) -> Execute:
+    """Run what tests/commands.toml has for this test, in a home that has nothing but what the test has put there."""
+
+    def run(state: StateDir = shared_state, **more: Any) -> str:
+        return execute(request.node.nodeid, tmp_path, environment(tmp_path, xenqemu_command, state), **more)
+
+    return run
+
+
+@pytest.fixture
+def dist(xenqemu: Run, tmp_path: Path) -> Path:
+    xenqemu("build", "--out", tmp_path / "dist")
+    return tmp_path / "dist"

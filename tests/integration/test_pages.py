@@ -4,37 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.console import ROOT, commands, environment, execute, readers_checkout
-from tests.integration.conftest import Run
+from tests.console import ROOT, commands, readers_checkout
+from tests.integration.conftest import Execute, Run
 from xenqemu.state import StateDir
 
-Execute = Callable[..., str]
 CONFIG = 'name = "my-guest"\ntype = "hvm"\nmemory = 32\n'
 # What libxl and the device model say of a guest with acpi = 0: xenqemu/explain/causes.toml has both lines.
 LIBXL = "libxl: error: libxl_create.c:1896:domcreate_devmodel_started: Domain 10:device model did not start: -3\n"
 DEVICE_MODEL = "xen-qemu-system-i386: -no-acpi: invalid option\n"
-
-
-@pytest.fixture
-def page(request: pytest.FixtureRequest, xenqemu_command: Path, shared_state: StateDir, tmp_path: Path) -> Execute:
-    """Run what tests/commands.toml has for this test, in a home that has nothing but what the test has put there."""
-
-    def run(state: StateDir = shared_state, **more: Any) -> str:
-        return execute(request.node.nodeid, tmp_path, environment(tmp_path, xenqemu_command, state), **more)
-
-    return run
-
-
-@pytest.fixture
-def dist(xenqemu: Run, tmp_path: Path) -> Path:
-    xenqemu("build", "--out", tmp_path / "dist")
-    return tmp_path / "dist"
 
 
 @pytest.fixture

@@ -7,9 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import Run, newest_xen, shared_state, xen_sources, xen_trees, xenqemu, xenqemu_command
+from tests.integration.conftest import (
+    Run,
+    dist,
+    newest_xen,
+    page,
+    shared_state,
+    xen_sources,
+    xen_trees,
+    xenqemu,
+    xenqemu_command,
+)
 
-__all__ = ["newest_xen", "shared_state", "xen_sources", "xen_trees", "xenqemu", "xenqemu_command"]
+__all__ = ["dist", "newest_xen", "page", "shared_state", "xen_sources", "xen_trees", "xenqemu", "xenqemu_command"]
 
 
 @pytest.fixture(scope="session")

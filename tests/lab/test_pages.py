@@ -3,33 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import pytest
-
-from tests.console import environment, execute, readers_checkout
-from tests.integration.conftest import Run
+from tests.console import readers_checkout
+from tests.integration.conftest import Execute, Run
 from xenqemu.state import StateDir
-
-Execute = Callable[..., str]
-
-
-@pytest.fixture
-def page(request: pytest.FixtureRequest, xenqemu_command: Path, shared_state: StateDir, tmp_path: Path) -> Execute:
-    """Run what tests/commands.toml has for this test, in a home that has nothing but what the test has put there."""
-
-    def run(**more: Any) -> str:
-        return execute(request.node.nodeid, tmp_path, environment(tmp_path, xenqemu_command, shared_state), **more)
-
-    return run
-
-
-@pytest.fixture
-def dist(xenqemu: Run, tmp_path: Path) -> Path:
-    xenqemu("build", "--out", tmp_path / "dist")
-    return tmp_path / "dist"
 
 
 def test_lab(page: Execute, dist: Path) -> None:
