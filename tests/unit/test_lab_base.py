@@ -252,7 +252,7 @@ def test_a_damaged_download_is_fetched_again(
     package.unlink()
     package.write_bytes(content[:200] + bytes(len(content) - 200))
     (first.base.parent / "base.json").unlink()
-    with pytest.raises(LabError, match="cannot be unpacked"):
+    with pytest.raises(MissingError, match="cannot be unpacked"):
         prepare("4.17", state, quiet_ui)
     assert prepare("4.17", state, quiet_ui).key == first.key
 

@@ -146,8 +146,8 @@ def _walk(folder: Path) -> Iterator[Path]:
 def unpack(closure: Closure, folder: Path) -> Unpacked:
     """Unpack every package into a folder of its own below `folder`; no script of a package runs.
 
-    Apart from one another, no package can lead the files of another astray by a link. Raises `LabError` for one that
-    is damaged.
+    Apart from one another, no package can lead the files of another astray by a link. Raises `MissingError` for one
+    that is damaged, or where no space is left.
     """
 
     def one(item: tuple[str, Path]) -> Path:
@@ -158,7 +158,7 @@ def unpack(closure: Closure, folder: Path) -> Unpacked:
         if not done.ok:
             if file.parent == closure.ours:
                 file.unlink(missing_ok=True)  # or the next run would trip over it again
-            raise LabError(
+            raise MissingError(
                 f"{file.name} cannot be unpacked: {done.stderr.strip()}",
                 "try again; free some disk space where the state directory is",
             )
