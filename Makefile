@@ -75,10 +75,10 @@ unit: setup-test ## the tests that take seconds, with coverage
 integration: setup-test ## the tests that build real QEMUs
 	@$(python) -m pytest tests/integration $(PYTEST_FLAGS)
 
-# An emulated host has one processor, so several run at once, a file of tests each; the longest file begins.
+# An emulated host has one processor, so several run at once, a file of tests each.
 lab: setup-test ## the tests that boot real guests
 	@$(python) -m pytest -v --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
-		tests/lab/test_xen_unstable.py tests/lab $(PYTEST_FLAGS)
+		tests/lab $(PYTEST_FLAGS)
 
 contract: setup-test ## what xl can ask for, on every QEMU under every Xen: hours, and docs/contract-table.md
 	@$(python) scripts/contract-table $(CONTRACT_FLAGS)
