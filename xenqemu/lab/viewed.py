@@ -47,7 +47,8 @@ class ViewedStep:
     `least` and `most` are shares of what the whole frame takes, None for any. `tracking` says what the device model
     hears from Xen about pages that have changed: `on` what Xen says, `off` that it does not know, so that each may
     have, `blind` an error. Afterwards the client's picture is what the video memory has, unless `agrees` is False.
-    `situation` is its name. The time for all of it is `within` seconds.
+    The client goes away behind a step with `stays` False. One with `settles` False counts what is sent from the moment
+    on that `tracking` holds. `situation` is its name. The time for all of it is `within` seconds.
     """
 
     situation: str
@@ -56,6 +57,8 @@ class ViewedStep:
     least: float | None = None
     most: float | None = None
     agrees: bool = True
+    stays: bool = True
+    settles: bool = True
     seconds: float = 10.0
     within: float = 300.0
 
@@ -117,7 +120,7 @@ class Views:
         deadline = time.monotonic() + step.within
         viewer = self._connected(deadline)
         self._host.write(_MODE, step.tracking.encode())
-        if self._settled != step.tracking:
+        if step.settles and self._settled != step.tracking:
             # What the device model has not heard of yet it hears the next time it asks.
             viewer.watch(lambda: True, _QUIET, deadline - time.monotonic())
         seen, used = self._seen(), self._used()
@@ -151,6 +154,8 @@ class Views:
         if step.agrees:
             self._compare(frame, viewer)
         self._settled = step.tracking
+        if not step.stays:
+            self.close()
 
     def _connected(self, deadline: float) -> Viewer:
         domid = self._session.words()["domid"]
