@@ -274,6 +274,30 @@ def test_a_guest_that_is_another_domain_gets_another_client(host: FakeHost) -> N
     assert guest.connections == 2
 
 
+def test_a_client_goes_away_where_the_step_says_so(host: FakeHost) -> None:
+    guest = FakeGuest(shown(), MEMORY)
+    take(host, guest, (ViewedStep("a", seconds=0, stays=False), ViewedStep("b", seconds=0)))  # type: ignore[arg-type]
+    assert guest.connections == 2
+
+
+def test_what_comes_at_once_counts_where_nothing_settles(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    watch = viewer.Viewer.watch
+
+    def counted(self: viewer.Viewer, done: Callable[[], bool], quiet: float, within: float) -> Traffic:
+        waits.append(quiet)
+        return watch(self, done, quiet, within)
+
+    monkeypatch.setattr(viewer.Viewer, "watch", counted)
+    steps = (ViewedStep("a", seconds=0), ViewedStep("b", seconds=0), ViewedStep("c", seconds=0, tracking="off"))
+    take(host, FakeGuest(shown(), MEMORY), steps)  # type: ignore[arg-type]
+    # One when it connects, and one that counts; for the next only that; and one more with another tracking.
+    assert len(waits) == 2 + 1 + 2
+    waits.clear()
+    take(host, FakeGuest(shown(), MEMORY), (steps[0], ViewedStep("d", seconds=0, tracking="off", settles=False)))  # type: ignore[arg-type]
+    assert len(waits) == 2 + 1
+
+
 def fails(host: FakeHost, guest: FakeGuest, step: ViewedStep) -> str:
     with pytest.raises(LabError) as caught:
         take(host, guest, (step,))  # type: ignore[arg-type]

@@ -118,8 +118,8 @@ class Views:
         Raises `LabError` when something else comes of it than the step says.
         """
         deadline = time.monotonic() + step.within
-        viewer = self._connected(deadline)
         self._host.write(_MODE, step.tracking.encode())
+        viewer = self._connected(step, deadline)
         if step.settles and self._settled != step.tracking:
             # What the device model has not heard of yet it hears the next time it asks.
             viewer.watch(lambda: True, _QUIET, deadline - time.monotonic())
@@ -157,12 +157,13 @@ class Views:
         if not step.stays:
             self.close()
 
-    def _connected(self, deadline: float) -> Viewer:
+    def _connected(self, step: ViewedStep, deadline: float) -> Viewer:
         domid = self._session.words()["domid"]
         if self._viewer is None or domid != self._domid:
             self.close()
             self._viewer, self._domid = self._stack.enter_context(self._session.viewer()), domid
             self._viewer.watch(lambda: True, _QUIET, deadline - time.monotonic())
+            self._settled = step.tracking
         return self._viewer
 
     def _answer(self, ask: Ask, line: str, deadline: float) -> str:
