@@ -80,6 +80,9 @@ class FakeHost:
             raise FileNotFoundError(path)
         return self.files[path][offset : offset + limit]
 
+    def write(self, path: str, data: bytes, mode: int = 0o644) -> None:
+        self.files[path] = data
+
     def stream(self, argv: Sequence[str]) -> socket.socket:
         self.commands.append(tuple(argv))
         ours, theirs = socket.socketpair()

@@ -36,11 +36,12 @@ def resize(width: int, height: int) -> bytes:
 
 @dataclass
 class FakeServer:
-    """`answers` are sent one for each request of a picture, the last again and again; then see `serve`."""
+    """`answers` are sent one for each request of a picture, `changes` for each of changes; the last again and again."""
 
     width: int = 4
     height: int = 2
     answers: list[bytes] = field(default_factory=list)
+    changes: list[bytes] = field(default_factory=list)
     greeting: bytes = b"RFB 003.008\n"
     security: bytes = b"\x01\x01"
     challenge: bytes = b""
@@ -50,6 +51,7 @@ class FakeServer:
     heard: list[bytes] = field(default_factory=list)
     requests: list[Rectangle] = field(default_factory=list)
     keys: list[tuple[int, bool]] = field(default_factory=list)
+    asked: list[int] = field(default_factory=list)  # 1 for changes
 
     def _send(self, stream: socket.socket, data: bytes) -> None:
         for start in range(0, len(data), self.chunk):
@@ -79,7 +81,12 @@ class FakeServer:
                 self.keys.append((keysym, bool(down)))
                 continue
             incremental, *rectangle = struct.unpack(">BHHHH", file.read(9))
-            assert (kind, incremental) == (b"\x03", 0)
+            assert kind == b"\x03"
+            self.asked.append(incremental)
+            if incremental:
+                number = min(sum(self.asked), len(self.changes)) - 1
+                self._send(stream, self.changes[number] if self.changes else b"")
+                continue
             self.requests.append((rectangle[0], rectangle[1], rectangle[2], rectangle[3]))
             if self.dies_after is not None and len(self.requests) > self.dies_after:
                 return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import re
 import stat
@@ -205,6 +206,43 @@ def test_a_tool_runs_without_any_library(tmp_path: Path) -> None:
     listed = run(("sh", "-c", 'exec "$0" list $$', tool)).stdout.splitlines()
     assert re.fullmatch(r"\d+ \S+( (r|w|rw)a?)?", listed[0])
     assert sum(int(line.split()[0]) for line in listed) >= 3
+
+
+def test_a_library_stands_in_for_xens(tmp_path: Path) -> None:
+    """The device model's question, with Xen's answer played by a library behind it, or withheld."""
+    library = compile_tool("vga/tracking.so", tmp_path)
+    assert library == tmp_path / "tracking.so"
+    (tmp_path / "xen.c").write_text(
+        "int xendevicemodel_track_dirty_vram(void *h, unsigned short d, unsigned long f, unsigned n, unsigned long *b)"
+        "{ if (b) { b[0] = 5; b[1] = 2; } return 0; }"
+    )
+    run(("cc", "-shared", "-fPIC", "-o", tmp_path / "libxen.so", tmp_path / "xen.c"))
+    (tmp_path / "ask.c").write_text(
+        "#include <errno.h>\n#include <stdio.h>\n"
+        "int xendevicemodel_track_dirty_vram(void *, unsigned short, unsigned long, unsigned, unsigned long *);\n"
+        "int main(void) { unsigned long b[2] = {0}; xendevicemodel_track_dirty_vram(0, 1, 0, 0, 0); errno = 0;"
+        ' int r = xendevicemodel_track_dirty_vram(0, 1, 16, 70, b); printf("%d %d %lu", r, r ? errno : 0, b[0]); }'
+    )
+    run(("cc", "-o", tmp_path / "ask", tmp_path / "ask.c", tmp_path / "libxen.so", f"-Wl,-rpath,{tmp_path}"))
+    source = (SOURCES / "vga" / "tracking.c").read_text()
+    here = f'#define MODE "{tmp_path}/mode"'
+    (tmp_path / "moved.c").write_text(re.sub(r"#define MODE .*", here, source))
+    run(("cc", "-shared", "-fPIC", "-o", tmp_path / "moved.so", tmp_path / "moved.c"))
+    for mode, said in (("", "0 0 5"), ("on", "0 0 5"), ("off", f"-1 {errno.ENODATA} 0"), ("blind", "-1 22 0")):
+        if mode:
+            (tmp_path / "mode").write_text(mode)
+        assert run((tmp_path / "ask",), env={"LD_PRELOAD": str(tmp_path / "moved.so")}).stdout == said
+        # Three pages: 0 and 2, and 65 of the second word.
+        asked, changed, about = (tmp_path / "mode.seen").read_text().split()
+        assert (asked, about) == ("1", "70")
+        assert changed == ("3" if said == "0 0 5" else "0")
+
+
+def test_the_screen_guest_is_one_that_a_bios_starts(tmp_path: Path) -> None:
+    code = assemble(tmp_path, program="vga/screen.S")
+    assert code[510:512] == b"\x55\xaa"
+    assert b"xenqemu-guest: up screen\r\n" in code
+    assert len(code) < disk_image.FIRST_PATTERN_SECTOR * 512
 
 
 @pytest.mark.parametrize(

@@ -293,6 +293,20 @@ def test_lab_boot_refuses_what_cannot_be_before_anything_starts(
     assert host.given == []  # type: ignore[attr-defined]
 
 
+def test_what_steps_have_measured_is_told(
+    xenqemu: Callable[..., Any], host: FakeHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figure = {"situation": "idle", "screen": "text 80x25", "tracking": "on", "bytes": 0, "rectangles": 0, "updates": 0}
+    figure |= {"frame": 1152000, "asked": 0, "pages": 0, "of": 16, "cpu": 0.01}
+    guest = replace(GOOD, figures=(figure,))
+    monkeypatch.setattr("xenqemu.lab.run.boot_guest", lambda *given: guest)
+    (tmp_path / "g.cfg").write_text("name='guest'\ntype='hvm'\nserial='pty'\n")
+    said = xenqemu("boot", "g.cfg", "--dm", "dm").stdout
+    assert "\ng:\n" in said
+    assert "0.00% of 1,152,000" in said
+    assert json.loads(xenqemu("boot", "g.cfg", "--dm", "dm", "--json").stdout)["guests"][0]["figures"] == [figure]
+
+
 def test_lab_boot_shows_the_console(xenqemu: Callable[..., Any], host: FakeHost, tmp_path: Path) -> None:
     (tmp_path / "g.cfg").write_text("name='guest'\ntype='hvm'\nserial='pty'\n")
     assert "guest login: " in xenqemu("boot", "g.cfg", "--dm", "dm", "--show-console").stderr

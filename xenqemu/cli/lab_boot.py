@@ -150,6 +150,7 @@ def _console(text: str) -> None:
 def _report(booted: Any, fails: dict[str, str], ui: Ui, *, as_json: bool, keep: bool) -> int:
     """Print what came of a run, keep its host if that is wanted, and return the exit code."""
     from xenqemu.lab.result import Report
+    from xenqemu.lab.viewed import table as figures_table
 
     report: Report = booted.report
     ok = report.as_wanted(fails)
@@ -159,6 +160,10 @@ def _report(booted: Any, fails: dict[str, str], ui: Ui, *, as_json: bool, keep: 
         click.echo(report.sentence)
     else:
         print_table(*report.table(fails))
+    for guest in report.guests if not as_json else ():
+        if guest.figures:
+            click.echo(f"\n{guest.name}:")
+            print_table(*figures_table(guest.figures))
     for guest in report.guests:
         if guest.name not in fails and not guest.booted:
             ui.warn(f"{guest.name or guest.config}: {guest.reason}")

@@ -13,6 +13,8 @@ from xenqemu.state import write_atomic
 
 # Where a PC BIOS loads a boot sector.
 _ORIGIN = "0x7c00"
+# The source of the boot sector guest below guests/.
+BOOT_SECTOR = "boot-sector.S"
 
 
 class BootSector(enum.Enum):
@@ -24,12 +26,14 @@ class BootSector(enum.Enum):
     FROM_CD = "FROM_CD"  # all of it is loaded at once, from a CD
 
 
-def assemble(folder: Path, variant: BootSector = BootSector.STAYS) -> bytes:
+def assemble(folder: Path, variant: BootSector = BootSector.STAYS, program: str = BOOT_SECTOR) -> bytes:
     """Return the machine code of the boot sector guest, the boot sector first; `folder` takes what lies between.
+
+    `program` is the source below guests/ of it or of another one, which is started the same way.
 
     Raises `MissingError` when there are no binutils for x86.
     """
-    source = resources.files("xenqemu.lab") / "guests" / "boot-sector.S"
+    source = resources.files("xenqemu.lab") / "guests" / program
     symbols = ["--defsym", f"{variant.value}=1"] if variant.value else []
     object_file, binary = folder / "boot-sector.o", folder / "boot-sector.bin"
     try:

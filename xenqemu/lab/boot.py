@@ -216,7 +216,9 @@ class _Boot:
         except LabError as error:
             self._result = replace(self._result, booted=False, reason=error.message)
         if self._wish.steps:
-            self._result = replace(self._result, steps_seconds=time.monotonic() - started)
+            self._result = replace(
+                self._result, steps_seconds=time.monotonic() - started, figures=tuple(watched.figures)
+            )
 
     def _take_screenshot(self, watched: WatchedGuest, path: Path) -> None:
         screen = watched.picture()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from xenqemu.lab.assemble import BootSector, assemble
+from xenqemu.lab.assemble import BOOT_SECTOR, BootSector, assemble
 from xenqemu.lab.cases import Case, Setting
 from xenqemu.lab.cd_image import bootable_cd
 from xenqemu.lab.disk_image import SECTOR, pattern_disk, to_qcow, to_qcow2, to_qed, to_vhd
@@ -69,7 +69,8 @@ def build_case(
         files["initramfs"] = str(build_initramfs(prepared, guest["modules"], folder))
         files["cmdline"] = _cmdline(case, raw)
     else:
-        raw = pattern_disk(assemble(folder, BootSector[guest.get("variant", "stays").upper()]))
+        variant = BootSector[guest.get("variant", "stays").upper()]
+        raw = pattern_disk(assemble(folder, variant, guest.get("program", BOOT_SECTOR)))
     images = {"disk": guest.get("image", "raw"), **guest.get("images", {})}
     settings, steps = str(case.settings), f"{case.before} {case.steps}"
     if "{cdrom}" in settings + steps:
@@ -85,10 +86,17 @@ def build_case(
     write_atomic(path, config)
     files["config"] = str(path)
     for tool in guest.get("tools", ()):
-        files[tool] = str(compile_tool(tool, folder))
+        files[_stem(tool)] = str(compile_tool(tool, folder))
     others = [name for name in images if f"{{{name}}}" in steps and f"{{{name}}}" not in settings]
     before = tuple(tuple(_filled(word, files) for word in argv) for argv in case.before)
-    return BuiltCase(path, files, tuple(Path(files[name]) for name in (*others, *guest.get("tools", ()))), before)
+    return BuiltCase(
+        path, files, tuple(Path(files[name]) for name in (*others, *map(_stem, guest.get("tools", ())))), before
+    )
+
+
+def _stem(tool: str) -> str:
+    """Return what a tool is called in settings and steps: `vga/tracking.so` is {tracking}."""
+    return Path(tool).stem
 
 
 def _words_of(case: Case) -> dict[str, str]:

@@ -19,7 +19,7 @@ Setting = str | int | list[str]
 
 # The group of those that show at once whether anything works.
 BASIC = "basics"
-_GUEST = ("variant", "image", "images", "modules", "cmdline", "address", "extra", "tools", "host")
+_GUEST = ("program", "variant", "image", "images", "modules", "cmdline", "address", "extra", "tools", "host")
 
 
 @dataclass(frozen=True)
@@ -96,14 +96,14 @@ def load_cases() -> tuple[Case, ...]:
     folder = resources.files("xenqemu.lab") / "guests"
     kinds = tomllib.loads((folder / "kinds.toml").read_text(encoding="utf-8"))["kind"]
     groups = {
-        entry.name.removesuffix(".toml"): entry.read_text(encoding="utf-8")
+        entry.name.removesuffix(".toml"): tomllib.loads(entry.read_text(encoding="utf-8"))
         for entry in (folder / "cases").iterdir()
         if entry.name.endswith(".toml")
     }
     cases = tuple(
-        _case(group, name, table, kinds[table["kind"]])
-        for group, text in sorted(groups.items())
-        for name, table in tomllib.loads(text)["case"].items()
+        _case(group, name, table, {**kinds, **tables.get("kind", {})}[table["kind"]])
+        for group, tables in sorted(groups.items())
+        for name, table in tables["case"].items()
     )
     names = [case.name for case in cases]
     if twice := {name for name in names if names.count(name) > 1}:

@@ -29,6 +29,7 @@ class GuestResult:
     the steps of its case took then. `sign` says by what it counts as booted, `reason` why it was not created or not
     booted (one line), `cause` and `remedy` what the table of causes makes of that, `log` is the end of the device
     model's log, `notes` what in its config was made to differ.
+    `figures` are what its steps have measured (see `viewed.Figure`).
     `stem` is what the names of its logs, and of the copy of its `screenshot`, begin with in the run's folder.
     """
 
@@ -49,6 +50,7 @@ class GuestResult:
     screenshot: str = ""
     stem: str = ""
     notes: tuple[str, ...] = ()
+    figures: tuple[Mapping[str, Any], ...] = ()
     log: tuple[str, ...] = ()
 
     def explained_by(self, explanation: Explanation, remedy: str = "") -> GuestResult:

@@ -7,6 +7,7 @@ one screen and some keys over a stream that is already there take six messages o
 from __future__ import annotations
 
 import io
+import select
 import socket
 import struct
 import time
@@ -53,18 +54,21 @@ class Screen:
         return self.rgb == self.rgb[:3] * (self.width * self.height)
 
 
-class _Server:
-    """The other side of `stream`, for as long as was last allowed."""
+class Server:
+    """The other side of `stream`, for as long as was last allowed; `received` counts the bytes that it has sent."""
 
     def __init__(self, stream: socket.socket) -> None:
+        self.received = 0
         self._stream = stream
         self._deadline = 0.0
 
     def allow(self, seconds: float) -> None:
+        """Let what follows take so many seconds; then `TimeoutError` is raised."""
         self._deadline = time.monotonic() + seconds
 
     @property
     def left(self) -> float:
+        """How many seconds of that are left."""
         return self._deadline - time.monotonic()
 
     def _wait(self) -> None:
@@ -73,11 +77,17 @@ class _Server:
             raise TimeoutError
         self._stream.settimeout(left)
 
+    def waits(self, seconds: float) -> bool:
+        """Whether it has said something that was not received yet, or does so within `seconds`."""
+        return bool(select.select([self._stream], [], [], seconds)[0])
+
     def send(self, data: bytes) -> None:
+        """Send all of `data`."""
         self._wait()
         self._stream.sendall(data)
 
     def receive(self, size: int) -> bytes:
+        """Return the next `size` bytes. Raises `LabError` when the server goes away."""
         data = bytearray()
         while len(data) < size:
             self._wait()
@@ -88,12 +98,15 @@ class _Server:
                     "the device model may have ended: look at its log",
                 )
             data += piece
+            self.received += len(piece)
         return bytes(data)
 
     def unpack(self, layout: str) -> tuple[int, ...]:
+        """Return the numbers that come next, see `struct`."""
         return struct.unpack(layout, self.receive(struct.calcsize(layout)))
 
     def text(self) -> str:
+        """Return the text that comes next, behind its length."""
         (size,) = self.unpack(">I")
         return self.receive(min(size, 1 << 16)).decode("latin-1").rstrip("\0")  # QEMU counts a C string's end
 
@@ -101,11 +114,16 @@ class _Server:
 class Client:
     """A client that the server at the other end has let in; `timeout` is in seconds for each of its methods."""
 
-    def __init__(self, server: _Server, width: int, height: int, timeout: float) -> None:
-        self._server = server
+    def __init__(self, server: Server, width: int, height: int, timeout: float) -> None:
+        self.server = server
         self._width = width
         self._height = height
         self._timeout = timeout
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """How many columns and rows of pixels the screen had when that was last heard of."""
+        return self._width, self._height
 
     def picture(self) -> Screen:
         """Return what the screen shows; a dark one (one colour) is asked for again until it shows something.
@@ -113,15 +131,15 @@ class Client:
         Raises `LabError` when the server goes away, or nothing was shown within the time.
         """
         screen = None
-        self._server.allow(self._timeout)
+        self.server.allow(self._timeout)
         try:
-            with _unbroken():
+            with unbroken():
                 while True:
-                    screen = _picture(self._server, self._width, self._height)
+                    screen = _picture(self.server, self._width, self._height)
                     self._width, self._height = screen.width, screen.height
                     if not screen.dark:
                         return screen
-                    time.sleep(max(0.0, min(_PAUSE, self._server.left)))
+                    time.sleep(max(0.0, min(_PAUSE, self.server.left)))
         except TimeoutError:
             what = (
                 "no picture came from the device model's VNC server" if screen is None else "the guest's screen is dark"
@@ -141,9 +159,9 @@ class Client:
             strokes = [(keysym, True), (keysym, False)]
             if shifted:
                 strokes = [(_SHIFT, True), *strokes, (_SHIFT, False)]
-            self._server.allow(self._timeout)
+            self.server.allow(self._timeout)
             with _answering(self._timeout):
-                self._server.send(b"".join(struct.pack(">BBxxI", 4, down, sym) for sym, down in strokes))
+                self.server.send(b"".join(struct.pack(">BBxxI", 4, down, sym) for sym, down in strokes))
             time.sleep(_KEY_SECONDS)
 
 
@@ -153,7 +171,7 @@ def connect(stream: socket.socket, *, password: str | None = None, timeout: floa
     `password` is what `vncpasswd` in xl.cfg says, of which VNC takes eight characters; `timeout` is in seconds. Raises
     `LabError` when the server is none, refuses, goes away, or does not answer in time.
     """
-    server = _Server(stream)
+    server = Server(stream)
     server.allow(timeout)
     with _answering(timeout):
         _authenticate(server, password)
@@ -167,7 +185,7 @@ def capture(stream: socket.socket, *, password: str | None = None, timeout: floa
 
 
 @contextmanager
-def _unbroken() -> Iterator[None]:
+def unbroken() -> Iterator[None]:
     """Make what a broken connection raises an error of the lab's; that time is up is left to the caller."""
     try:
         yield
@@ -183,7 +201,7 @@ def _unbroken() -> Iterator[None]:
 @contextmanager
 def _answering(timeout: float) -> Iterator[None]:
     try:
-        with _unbroken():
+        with unbroken():
             yield
     except TimeoutError:
         raise LabError(
@@ -198,7 +216,7 @@ def _keysym(character: str) -> int:
     return keysym
 
 
-def _authenticate(server: _Server, password: str | None) -> None:
+def _authenticate(server: Server, password: str | None) -> None:
     version = server.receive(len(_VERSION))
     if not version.startswith(b"RFB 003."):
         raise LabError(
@@ -238,7 +256,7 @@ def _answer(challenge: bytes, password: str) -> bytes:
     return DES.new(mirrored, DES.MODE_ECB).encrypt(challenge)  # noqa: S304
 
 
-def _start(server: _Server) -> tuple[int, int]:
+def _start(server: Server) -> tuple[int, int]:
     server.send(b"\1")  # shared: nobody else is thrown out
     width, height = server.unpack(">HH")
     server.receive(16)
@@ -248,57 +266,76 @@ def _start(server: _Server) -> tuple[int, int]:
     return width, height
 
 
-def _picture(server: _Server, width: int, height: int) -> Screen:
+def _picture(server: Server, width: int, height: int) -> Screen:
     """Ask for the whole screen and return it when all of it has come; it may change its size meanwhile."""
-    pixels, missing = _blank(width, height)
-    server.send(struct.pack(">BBHHHH", 3, 0, 0, 0, width, height))
-    while 1 in missing:
-        (kind,) = server.unpack("B")
-        if kind == 0:
-            resized = _update(server, pixels, missing, width)
+    frame = Frame(width, height)
+    server.send(request(width, height))
+    while 1 in frame.missing:
+        if begins_update(server):
+            _, resized = frame.take(server)
             if resized is not None:
                 return _picture(server, *resized)
-        elif kind == 1:  # SetColorMapEntries
-            _, count = server.unpack(">xHH")
-            server.receive(6 * count)
-        elif kind == 3:  # ServerCutText
-            server.receive(3)
-            server.text()
-        elif kind != 2:  # Bell
-            raise _nonsense(f"a message of kind {kind}")
-    rgb = bytearray(3 * width * height)
-    rgb[0::3], rgb[1::3], rgb[2::3] = pixels[2::4], pixels[1::4], pixels[0::4]
-    return Screen(width, height, bytes(rgb))
+    return frame.screen()
 
 
-def _blank(width: int, height: int) -> tuple[bytearray, bytearray]:
-    if not 0 < width <= _MAX_SIDE or not 0 < height <= _MAX_SIDE:
-        raise _nonsense(f"a screen of {width} by {height}")
-    return bytearray(_PIXEL * width * height), bytearray(b"\1" * (width * height))
+def request(width: int, height: int, *, changes: bool = False) -> bytes:
+    """Return the message that asks for all of a screen of that size, or only for its `changes` since the last time."""
+    return struct.pack(">BBHHHH", 3, changes, 0, 0, width, height)
 
 
-def _update(server: _Server, pixels: bytearray, missing: bytearray, width: int) -> tuple[int, int] | None:
-    """Take the rectangles of one update; return the new size when the screen has changed it."""
-    resized = None
-    (rectangles,) = server.unpack(">xH")
-    for _ in range(rectangles):
-        left, top, columns, rows, encoding = server.unpack(">HHHHi")
-        if encoding == _ENCODING_DESKTOP_SIZE:
-            resized = columns, rows
-            continue
-        if encoding != _ENCODING_RAW:
-            raise _nonsense(f"encoding {encoding}")
-        data = server.receive(columns * rows * _PIXEL)
-        if resized is not None:
-            continue  # it is a part of a screen that is asked for anew
-        if left + columns > width or (top + rows) * width > len(missing):
-            raise _nonsense("a rectangle outside the screen")
-        for row in range(rows):
-            start = (top + row) * width + left
-            missing[start : start + columns] = bytes(columns)
-            line = data[row * columns * _PIXEL : (row + 1) * columns * _PIXEL]
-            pixels[start * _PIXEL : (start + columns) * _PIXEL] = line
-    return resized
+def begins_update(server: Server) -> bool:
+    """Take the next message; whether it is an update of the screen, which then follows. Others say nothing."""
+    (kind,) = server.unpack("B")
+    if kind == 1:  # SetColorMapEntries
+        _, count = server.unpack(">xHH")
+        server.receive(6 * count)
+    elif kind == 3:  # ServerCutText
+        server.receive(3)
+        server.text()
+    elif kind not in (0, 2):  # Bell
+        raise _nonsense(f"a message of kind {kind}")
+    return kind == 0
+
+
+class Frame:
+    """What a client knows of a screen of `width` times `height` pixels; of pixels that are `missing` (1) nothing."""
+
+    def __init__(self, width: int, height: int) -> None:
+        if not 0 < width <= _MAX_SIDE or not 0 < height <= _MAX_SIDE:
+            raise _nonsense(f"a screen of {width} by {height}")
+        self.width = width
+        self.height = height
+        self.missing = bytearray(b"\1" * (width * height))
+        self._pixels = bytearray(_PIXEL * width * height)
+
+    def take(self, server: Server) -> tuple[int, tuple[int, int] | None]:
+        """Take an update; return how many rectangles it has, and the new size when the screen has changed it."""
+        resized = None
+        (rectangles,) = server.unpack(">xH")
+        for _ in range(rectangles):
+            left, top, columns, rows, encoding = server.unpack(">HHHHi")
+            if encoding == _ENCODING_DESKTOP_SIZE:
+                resized = columns, rows
+                continue
+            if encoding != _ENCODING_RAW:
+                raise _nonsense(f"encoding {encoding}")
+            data = server.receive(columns * rows * _PIXEL)
+            if resized is not None:
+                continue  # it is a part of a screen that is asked for anew
+            if left + columns > self.width or top + rows > self.height:
+                raise _nonsense("a rectangle outside the screen")
+            for row in range(rows):
+                start = (top + row) * self.width + left
+                self.missing[start : start + columns] = bytes(columns)
+                line = data[row * columns * _PIXEL : (row + 1) * columns * _PIXEL]
+                self._pixels[start * _PIXEL : (start + columns) * _PIXEL] = line
+        return rectangles, resized
+
+    def screen(self) -> Screen:
+        """Return the picture as far as it is known; what is missing is black."""
+        rgb = bytearray(3 * self.width * self.height)
+        rgb[0::3], rgb[1::3], rgb[2::3] = self._pixels[2::4], self._pixels[1::4], self._pixels[0::4]
+        return Screen(self.width, self.height, bytes(rgb))
 
 
 def _nonsense(what: str) -> LabError:

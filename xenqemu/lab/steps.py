@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from xenqemu.errors import LabError
 from xenqemu.lab import reasons
 from xenqemu.lab.host import Host
 from xenqemu.lab.screen import Screen
+from xenqemu.lab.viewed import ViewedStep, Views, Watched
 
 _SECONDS = 60.0
 _POLL = 0.3
@@ -23,11 +24,8 @@ _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _END = r"(?s)(?P<said>.*?)xenqemu-guest: end {number} (?P<code>\d+)\r?\n"
 
 
-class Session(Protocol):
+class Session(Watched, Protocol):
     """A guest that is up."""
-
-    def words(self) -> Mapping[str, str]:
-        """Return what `{name}` and so on are at this moment."""
 
     def heard(self) -> str:
         """Return all that the guest has written where it writes, as plain text."""
@@ -104,13 +102,16 @@ class PictureStep:
         return "a picture of the screen"
 
 
-Step = Dom0Step | GuestStep | HearsStep | TypesStep | PictureStep
+Step = Dom0Step | GuestStep | HearsStep | TypesStep | PictureStep | ViewedStep
 
 
 def read_step(table: Mapping[str, Any]) -> Step:
     """Return the step that `table` of a case says. Raises `ValueError` for an unknown one."""
     words = dict(table)
     match words:
+        case {"viewed": situation}:
+            del words["viewed"]
+            return ViewedStep(situation, words.pop("guest", ""), **words)
         case {"dom0": argv}:
             del words["dom0"]
             return Dom0Step(tuple(argv), **words)
@@ -126,30 +127,34 @@ def read_step(table: Mapping[str, Any]) -> Step:
         case {"picture": colours}:
             del words["picture"]
             return PictureStep(colours, **words)
-    raise ValueError(f"a step has one of dom0, guest, hears, types and picture, not {', '.join(words)}")
+    raise ValueError(f"a step has one of dom0, guest, hears, types, picture and viewed, not {', '.join(words)}")
 
 
 def take(host: Host, session: Session, steps: Sequence[Step]) -> None:
     """Take all `steps` in order. Raises `LabError` that names the first of which something else came."""
     runner = _Runner(host, session)
-    for number, step in enumerate(steps, 1):
-        try:
-            runner.take(step, number)
-        except LabError as error:
-            if type(error) is not LabError:
-                raise
-            raise LabError(f"step {number}, {step}: {error.message}", error.hint) from error
+    with closing(runner.views):
+        for number, step in enumerate(steps, 1):
+            try:
+                runner.take(step, number)
+            except LabError as error:
+                if type(error) is not LabError:
+                    raise
+                raise LabError(f"step {number}, {step}: {error.message}", error.hint) from error
 
 
 class _Runner:
     def __init__(self, host: Host, session: Session) -> None:
         self._host = host
         self._session = session
+        self.views = Views(host, session)
         self._asked = 0
         self._mark = 0
 
     def take(self, step: Step, number: int) -> None:
         mark = len(self._session.heard())
+        if not isinstance(step, ViewedStep):
+            self.views.disturb()
         match step:
             case Dom0Step():
                 self._until(step, lambda left: self._in_dom0(step, left))
@@ -161,6 +166,8 @@ class _Runner:
                 self._session.type(step.text, step.password)
             case PictureStep():
                 self._see(step)
+            case ViewedStep():
+                self.views.take(step, self._ask)
         self._mark = mark
 
     def _until(self, step: Dom0Step | GuestStep, attempt: Callable[[float], str]) -> None:
@@ -187,10 +194,28 @@ class _Runner:
             return "it vanished"
         return self._judged(step, done.code, (done.stdout + done.stderr).decode(errors="replace"))
 
-    def _in_guest(self, step: GuestStep, left: float) -> str:
+    def _ask(self, line: str) -> Callable[[], str | None]:
+        """Have the guest carry out `line`; return what tells what it said, None until it is done."""
+        start = self._say(line)
+        ends = re.compile(_END.format(number=self._asked))
+
+        def said() -> str | None:
+            answer = ends.search(self._session.heard(), start)
+            if answer and answer["code"] != "0":
+                raise LabError(f"the guest's `{line}` ended with {answer['code']}", "the run's folder has its output")
+            return answer["said"] if answer else None
+
+        return said
+
+    def _say(self, line: str) -> int:
+        """Have the guest carry out `line`; return how much it had said before."""
         self._asked += 1
         start = len(self._session.heard())
-        self._session.say(f"{self._asked} {self._filled(step.line)}")
+        self._session.say(f"{self._asked} {self._filled(line)}")
+        return start
+
+    def _in_guest(self, step: GuestStep, left: float) -> str:
+        start = self._say(step.line)
         answer = self._hear(_END.format(number=self._asked), start, left)
         return self._judged(step, int(answer["code"]), answer["said"])
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from socket import socket
+from typing import Any
 
 from xenqemu.errors import LabError
 from xenqemu.lab import screen
@@ -13,6 +14,7 @@ from xenqemu.lab.domain import Life, guest_lines, read_life, read_rollup, read_s
 from xenqemu.lab.host import Host
 from xenqemu.lab.result import Memory
 from xenqemu.lab.screen import Screen
+from xenqemu.lab.viewer import Viewer, view
 from xenqemu.text import plain
 from xenqemu.vm.guest import GuestView
 
@@ -46,6 +48,7 @@ class WatchedGuest:
         self.text: dict[str, str] = {}
         self.store: Mapping[str, str] = {}
         self.life = Life()
+        self.figures: list[Mapping[str, Any]] = []
         self.gone = 0  # how often its device model was found to have ended
         self._host = host
         self._view = view
@@ -181,6 +184,16 @@ class WatchedGuest:
         """Enter what takes pictures of the screen, one after another for the same client. Raises `LabError`."""
         with self._vnc() as stream:
             yield screen.connect(stream, password=password or self._password, timeout=_SCREEN_SECONDS).picture
+
+    @contextmanager
+    def viewer(self) -> Iterator[Viewer]:
+        """Enter what views the screen and counts what it is sent. Raises `LabError`."""
+        with self._vnc() as stream:
+            yield view(stream, password=self._password, timeout=_SCREEN_SECONDS)
+
+    def note(self, figure: Mapping[str, Any]) -> None:
+        """Take a figure that is told with the guest's result."""
+        self.figures.append(figure)
 
     def type(self, text: str, password: str | None = None) -> None:
         """Press the keys of `text`. Raises `LabError`."""
