@@ -154,3 +154,14 @@ def test_data_is_found_in_the_layouts_of_qemu_and_of_xen(tmp_path: Path, place: 
     (tmp_path / "usr" / data).mkdir(parents=True)
     installed = shutil.copy(program, tmp_path / "usr" / place / "qemu-system-i386")
     assert inspect_device_model(Path(installed)).data == tmp_path / "usr" / data
+
+
+def test_a_build_that_is_not_installed_has_its_data_in_the_bundle(tmp_path: Path) -> None:
+    program = compiled(tmp_path).rename(tmp_path / "qemu-system-i386")
+    keymaps = tmp_path / "qemu-bundle/opt/xen/share/qemu/keymaps"
+    keymaps.mkdir(parents=True)
+    (tmp_path / "source").write_text("x")
+    (keymaps / "de").symlink_to(tmp_path / "source")
+    model = inspect_device_model(program)
+    assert model.data == keymaps.parent
+    assert any(path.endswith("/share/keymaps/de") for path in by_path(overlay_of(model, ("/opt/dm",))))

@@ -142,12 +142,17 @@ def _libraries(path: Path, loader: Sequence[str]) -> dict[str, Path]:
 
 
 def _data(path: Path) -> Path | None:
-    """Return QEMU's data directory of the program, as its own build and Xen's lay it out, or None."""
+    """Return QEMU's data directory of the program, as its own build and Xen's lay it out, or None.
+
+    In a build folder it is below qemu-bundle, at the path where it will be installed (`get_relocated_path` in QEMU's
+    util/cutils.c).
+    """
     for prefix in path.resolve().parents[1:5]:
         for name in ("share/qemu-xen/qemu", "share/qemu"):
             if (prefix / name).is_dir():
                 return prefix / name
-    return None
+    bundled = sorted((path.resolve().parent / "qemu-bundle").glob("**/share/qemu"))
+    return bundled[0] if bundled else None
 
 
 def overlay_of(model: DeviceModel, starters: Sequence[str]) -> tuple[OverlayFile, ...]:
