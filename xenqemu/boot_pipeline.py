@@ -129,11 +129,13 @@ def boot_cases(cases: Sequence[Case], request: BootRequest, state: StateDir, ui:
     xen = run.choose_xen(request.xen, [inspect_device_model(model)], ui)
     with run_folder(state) as folder:
         base = cache(lambda: prepare(xen, state, ui))
+        stub_words = cache(lambda: _stub_words(model, folder, state, ui))
         orders = []
         for case in _suited(cases, xen, model, state, ui):
             place = folder / case.name
             place.mkdir()
-            built = build_case(case, base, place, words(wanted.pci))
+            given = {**words(wanted.pci), **(stub_words() if case.stub_domain else {})}
+            built = build_case(case, base, place, given)
             each = replace(
                 request,
                 host=wanted,
@@ -146,6 +148,19 @@ def boot_cases(cases: Sequence[Case], request: BootRequest, state: StateDir, ui:
             orders.append(replace(order, options=replace(order.options, further=built.for_steps), wish=wish))
         with run.carry_out(run.plan(orders), base, folder, ui, request.told, wanted) as booted:
             yield booted
+
+
+def _stub_words(model: Path, folder: Path, state: StateDir, ui: Ui) -> dict[str, str]:
+    """Return what cases call the parts of a stub domain for the device model `model`, made below `folder`."""
+    from xenqemu.lab.device_model import inspect_device_model
+    from xenqemu.stubdom_pipeline import make_stubdom
+
+    made = make_stubdom(inspect_device_model(model), folder / "stub-domain", state, ui, quick=True)
+    return {
+        "stubdomain_kernel": str(made.kernel),
+        "stubdomain_ramdisk": str(made.initramfs),
+        "stubdomain_memory": str(made.memory),
+    }
 
 
 def _host_of(cases: Sequence[Case]) -> HostWish:
