@@ -77,11 +77,11 @@ def make_stubdom(
     along. A `quick` one is packed in a second, and larger. Raises what `xenqemu.stubdom` raises.
     """
     from xenqemu.lab.recipe import nearest_recipe
-    from xenqemu.stubdom.initramfs import compile_end_guest, write_stub_domain
+    from xenqemu.stubdom.initramfs import compile_programs, write_stub_domain
     from xenqemu.stubdom.parts import fetch_parts
     from xenqemu.stubdom.recipe import load_recipe
 
     parts = fetch_parts(load_recipe(nearest_recipe(model.xen)), state, ui, refresh=refresh)
     folder.mkdir(parents=True, exist_ok=True)
     with state.scratch("stubdom") as scratch, ui.step("making the stub domain's file system"):
-        return write_stub_domain(parts, model, compile_end_guest(scratch), folder, quick=quick)
+        return write_stub_domain(parts, model, compile_programs(scratch), folder, quick=quick)

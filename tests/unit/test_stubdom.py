@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import lzma
+import os
 import shutil
+import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +30,7 @@ from xenqemu.lab.stored import prunable
 from xenqemu.pipeline import BuildRequest
 from xenqemu.state import StateDir
 from xenqemu.stubdom import initramfs
-from xenqemu.stubdom.initramfs import compile_end_guest, write_stub_domain
+from xenqemu.stubdom.initramfs import compile_programs, write_stub_domain
 from xenqemu.stubdom.model import Parts
 from xenqemu.stubdom.parts import fetch_parts, stale_parts
 from xenqemu.stubdom.recipe import FILES, Recipe, load_recipe, stub_memory
@@ -140,8 +143,11 @@ def test_the_parts(parts: Parts, recipe: Recipe, state: StateDir, monkeypatch: p
     assert set(parts.firmware) == {"vgabios-cirrus.bin", "vgabios-stdvga.bin", "efi-rtl8139.rom"}
     order = [module.name for module in parts.modules]
     assert order[0] == "xen-privcmd.ko"
-    assert "tun.ko" not in order
-    assert order.index("llc.ko") < order.index("bridge.ko")
+    assert [module.name for module in parts.modules if module.when == "network"] == [
+        "xen-netfront.ko",
+        "llc.ko",
+        "bridge.ko",
+    ]
     assert {module.parameters for module in parts.modules[1:]} == {""}
     assert parts.modules[0].content.read_bytes() == module()
     assert parts.packages["libc6"] == "2.36"
@@ -172,20 +178,22 @@ def test_newer_and_damaged_parts(parts: Parts, recipe: Recipe, state: StateDir, 
 
 def test_hypercalls_of_the_device_model_are_let_through(recipe: Recipe) -> None:
     """Since XSA-482 the kernel refuses them otherwise, and QEMU cannot populate the guest's memory."""
-    assert recipe.modules["xen-privcmd"] == "unrestricted=1"
+    assert recipe.parameters["xen-privcmd"] == "unrestricted=1"
 
 
 def test_the_file_system(parts: Parts, model: DeviceModel, tmp_path: Path) -> None:
-    end_guest = compile_end_guest(tmp_path)
-    assert end_guest.stat().st_size < 16384
-    made = write_stub_domain(parts, model, end_guest, tmp_path)
+    programs = compile_programs(tmp_path)
+    assert [program.name for program in programs] == ["add-disk", "end-guest"]
+    assert max(program.stat().st_size for program in programs) < 16384
+    made = write_stub_domain(parts, model, programs, tmp_path)
     assert (made.kernel, made.kernel.read_bytes(), made.memory) == (tmp_path / "vmlinuz", b"kernel", stub_memory())
     entries = unpacked(made.initramfs)
     for name, file in (
         ("init", FILES / "init"),
         ("bin/bridge", FILES / "bridge"),
         ("bin/qemu-system-xen", model.path),
-        ("bin/end-guest", end_guest),
+        ("bin/hotplug", FILES / "hotplug"),
+        ("bin/end-guest", tmp_path / "end-guest"),
         ("lib/libc.so.6", SYSTEM / "libc.so.6"),
         ("lib/ld-linux-x86-64.so.2", SYSTEM / "ld-linux-x86-64.so.2"),
     ):
@@ -193,14 +201,16 @@ def test_the_file_system(parts: Parts, model: DeviceModel, tmp_path: Path) -> No
     assert (entries["bin/sh"].content, entries["lib64"].content) == (b"busybox", b"lib")
     assert entries["share/qemu/keymaps/de"].content == b"keys"
     assert entries["share/qemu/vgabios-stdvga.bin"].content == b"stdvga"
-    assert entries["modules/order"].content.startswith(b"xen-privcmd.ko unrestricted=1\nxen-evtchn.ko\n")
+    assert entries["modules/first"].content.startswith(b"xen-privcmd.ko unrestricted=1\nxen-evtchn.ko\n")
+    assert entries["modules/network"].content == b"xen-netfront.ko\nllc.ko\nbridge.ko\n"
+    assert entries["modules/later"].content == b"xen-pcifront.ko\n"
     assert entries["modules/bridge.ko"].content == module("llc")
     facts = json.loads((tmp_path / "manifest.json").read_bytes())
     assert facts["initramfs"]["size"] == made.initramfs.stat().st_size
     assert facts["kernel"]["release"] == "6.1.0-test"
     again = tmp_path / "again"
     again.mkdir()
-    assert write_stub_domain(parts, model, end_guest, again).initramfs.read_bytes() == made.initramfs.read_bytes()
+    assert write_stub_domain(parts, model, programs, again).initramfs.read_bytes() == made.initramfs.read_bytes()
 
 
 def test_the_newer_c_library_counts(
@@ -235,26 +245,56 @@ def test_the_newer_c_library_counts(
 
 def test_a_script_is_no_device_model_for_it(parts: Parts, model: DeviceModel, tmp_path: Path) -> None:
     with pytest.raises(LabError, match="is a script"):
-        write_stub_domain(parts, replace(model, script=True), model.path, tmp_path)
+        write_stub_domain(parts, replace(model, script=True), (), tmp_path)
 
 
 def test_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MissingError, match="'cc' is not installed"):
-        compile_end_guest(tmp_path)
+        compile_programs(tmp_path)
     (tmp_path / "cc").write_text("#!/bin/sh\necho 'cc: another machine' >&2\nexit 1\n")
     (tmp_path / "cc").chmod(0o755)
-    with pytest.raises(MissingError, match="end-guest could not be compiled: cc: another machine"):
-        compile_end_guest(tmp_path)
+    with pytest.raises(MissingError, match="add-disk could not be compiled: cc: another machine"):
+        compile_programs(tmp_path)
 
 
 def test_what_ends_the_guest_needs_a_number(tmp_path: Path) -> None:
-    program = compile_end_guest(tmp_path)
+    (program,) = (path for path in compile_programs(tmp_path) if path.name == "end-guest")
     # No Xen here: the file that it opens is not there.
     assert [subprocess.run([program, *words], check=False).returncode for words in ((), ("0",), ("7",))] == [1, 1, 1]
 
 
-@pytest.mark.parametrize("name", ["init", "bridge"])
+def test_a_disk_is_handed_to_the_device_model(tmp_path: Path) -> None:
+    (program,) = (path for path in compile_programs(tmp_path) if path.name == "add-disk")
+    (tmp_path / "disk").write_bytes(b"a CD")
+    asked: list[dict[str, object]] = []
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "qmp"))
+        server.listen()
+
+        def serve() -> None:
+            with server.accept()[0] as connection:
+                connection.sendall(b'{"QMP": {"version": {}}}\r\n')
+                asked.append(json.loads(connection.recv(1000)))
+                connection.sendall(b'{"return": {}}\r\n')
+                data, files, _, _ = socket.recv_fds(connection, 1000, 4)
+                (disk,) = files
+                asked.append({**json.loads(data), "content": os.read(disk, 100)})
+                connection.sendall(b'{"event": "X"}\r\n' if "refuse" in str(asked) else b'{"return": {"fd": 3}}\r\n')
+
+        for name, code in (("stub-devid:5632", 0), ("refuse", 1)):
+            thread = threading.Thread(target=serve)
+            thread.start()
+            done = subprocess.run([program, tmp_path / "qmp", tmp_path / "disk", name], check=False, timeout=20)
+            thread.join()
+            assert done.returncode == code
+    assert asked[0] == {"execute": "qmp_capabilities"}
+    assert asked[1] == {"execute": "add-fd", "arguments": {"opaque": "stub-devid:5632"}, "content": b"a CD"}
+    for words, code in (((), 2), (("x" * 200, "/dev/null", "a"), 2), ((tmp_path / "qmp", "/dev/null", "a"), 1)):
+        assert subprocess.run([program, *words], check=False).returncode == code
+
+
+@pytest.mark.parametrize("name", ["init", "bridge", "hotplug"])
 def test_the_scripts_are_scripts(name: str) -> None:
     shell = shutil.which("busybox")
     command = (shell, "sh") if shell else ("sh",)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from xenqemu.build.manifest import file_sha256
@@ -18,6 +18,7 @@ from xenqemu.stubdom.model import INITRAMFS, KERNEL, MANIFEST, Parts, StubDomain
 from xenqemu.stubdom.recipe import FILES, libc_files, stub_memory
 
 _FOLDERS = ("dev", "proc", "sys", "run", "tmp", "var", "etc")
+_SCRIPTS = ("bridge", "hotplug")
 _PROGRAM = "qemu-system-xen"
 _LIBC = "libc.so.6"
 _LOADER = "ld-linux-x86-64.so.2"
@@ -31,37 +32,41 @@ _COMPILE = (
 )
 
 
-def compile_end_guest(folder: Path) -> Path:
-    """Compile files/end-guest.c into the existing `folder` and return the program, which needs no library.
+def compile_programs(folder: Path) -> tuple[Path, ...]:
+    """Compile the stub domain's own programs into the existing `folder` and return them; they need no library.
 
     Raises `MissingError` when there is no C compiler for x86-64.
     """
-    program = folder / "end-guest"
+    return tuple(_compile(source, folder) for source in sorted(FILES.glob("*.c")))
+
+
+def _compile(source: Path, folder: Path) -> Path:
+    program = folder / source.stem
     try:
-        run((*_COMPILE, "-o", program, FILES / "end-guest.c"))
+        run((*_COMPILE, "-o", program, source))
     except CommandFailedError as error:
         said = error.completed.stderr.strip().splitlines() or ["the compiler said nothing"]
         raise MissingError(
-            f"the stub domain's program end-guest could not be compiled: {said[-1]}",
+            f"the stub domain's program {source.stem} could not be compiled: {said[-1]}",
             "it takes a C compiler for x86-64 as `cc`",
         ) from error
     return program
 
 
 def write_stub_domain(
-    parts: Parts, model: DeviceModel, end_guest: Path, folder: Path, *, quick: bool = False
+    parts: Parts, model: DeviceModel, programs: Sequence[Path], folder: Path, *, quick: bool = False
 ) -> StubDomain:
     """Write kernel, initial file system and manifest into the existing `folder`; each file appears as a whole.
 
-    A `quick` one is larger. The same input gives the same bytes. Raises `LabError` for a device model that cannot run
-    there.
+    `programs` are those of `compile_programs`. A `quick` one is larger. The same input gives the same bytes. Raises
+    `LabError` for a device model that cannot run there.
     """
     import zstandard
 
     if model.script:
         raise LabError(f"{model.path} is a script, which a stub domain has nothing for", "name a program with --dm")
     archive = io.BytesIO()
-    write_archive(archive, _entries(parts, model, end_guest))
+    write_archive(archive, _entries(parts, model, programs))
     parameters = zstandard.ZstdCompressionParameters.from_level(
         _QUICK_LEVEL if quick else _LEVEL,
         window_log=_WINDOW_LOG,
@@ -84,12 +89,11 @@ def write_stub_domain(
     return made
 
 
-def _entries(parts: Parts, model: DeviceModel, end_guest: Path) -> Iterator[Entry]:
+def _entries(parts: Parts, model: DeviceModel, programs: Sequence[Path]) -> Iterator[Entry]:
     yield from (directory(name) for name in _FOLDERS)
     yield regular("init", FILES / "init", 0o755)
-    yield regular("bin/bridge", FILES / "bridge", 0o755)
-    yield regular("bin/end-guest", end_guest, 0o755)
-    for name, program in sorted(parts.programs.items()):
+    yield from (regular(f"bin/{name}", FILES / name, 0o755) for name in _SCRIPTS)
+    for name, program in sorted({**parts.programs, **{path.name: path for path in programs}}.items()):
         yield regular(f"bin/{name}", program, 0o755)
     yield regular(f"bin/{_PROGRAM}", model.path, 0o755)
     yield link("bin/sh", "busybox")
@@ -101,8 +105,9 @@ def _entries(parts: Parts, model: DeviceModel, end_guest: Path) -> Iterator[Entr
         keymaps = sorted((model.data / "keymaps").glob("*"))
         yield from (regular(f"share/qemu/keymaps/{file.name}", file) for file in keymaps if file.is_file())
     yield from (regular(f"modules/{module.name}", module.content) for module in parts.modules)
-    order = "".join(f"{module.name} {module.parameters}".rstrip() + "\n" for module in parts.modules)
-    yield regular("modules/order", order.encode())
+    for when in dict.fromkeys(module.when for module in parts.modules):
+        listed = [f"{module.name} {module.parameters}".rstrip() for module in parts.modules if module.when == when]
+        yield regular(f"modules/{when}", "".join(f"{line}\n" for line in listed).encode())
 
 
 def _libraries(parts: Parts, model: DeviceModel) -> Mapping[str, Path]:

@@ -13,8 +13,9 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True)
 class ModuleFile:
-    """A kernel module in the order of loading: its file's `name`, its `content`, and its `parameters`."""
+    """A kernel module: `when` it is loaded (see stubdom.toml), its file's `name`, its `content`, its `parameters`."""
 
+    when: str
     name: str
     content: Path
     parameters: str
@@ -24,7 +25,8 @@ class ModuleFile:
 class Parts:
     """What a stub domain has from the package archive, without a device model.
 
-    `kernel` is a bzImage that Xen boots as a PV guest, of release `kernel_release`. `programs` are files by their name
+    `kernel` is a bzImage that Xen boots as a PV guest, of release `kernel_release`, `modules` are in the order to load
+    them. `programs` are files by their name
     in /bin, `libraries` what these need by soname, the dynamic loader among them, `libc` all files of the C library by
     name, `firmware` the device model's data by file name. `packages` says which version of each package it came from.
     """

@@ -53,7 +53,9 @@ def _load(folder: Path) -> Parts | None:
     """Return the parts in `folder`, None when there are none or they are not readable."""
     try:
         facts: dict[str, Any] = json.loads((folder / _FACTS).read_bytes())
-        modules = tuple(ModuleFile(name, folder / "modules" / name, words) for name, words in facts["modules"])
+        modules = tuple(
+            ModuleFile(when, name, folder / "modules" / name, words) for when, name, words in facts["modules"]
+        )
         parts = Parts(
             series=facts["series"],
             kernel=folder / "vmlinuz",
@@ -145,7 +147,7 @@ def _libc(recipe: Recipe, unpacked: Unpacked, folder: Path) -> list[str]:
     return names
 
 
-def _modules(recipe: Recipe, unpacked: Unpacked, release: str, folder: Path) -> list[tuple[str, str]]:
+def _modules(recipe: Recipe, unpacked: Unpacked, release: str, folder: Path) -> list[tuple[str, str, str]]:
     top = f"{recipe.host.files['modules']}/{release}/"
     files = {
         module_name(path): unpacked[path]
@@ -153,12 +155,14 @@ def _modules(recipe: Recipe, unpacked: Unpacked, release: str, folder: Path) -> 
         if path.startswith(top) and ".ko" in PurePosixPath(path).suffixes
     }
     builtin = frozenset(map(module_name, unpacked[f"{top}modules.builtin"].read_text().split()))
-    parameters = {module_name(name): words for name, words in recipe.modules.items()}
-    order = []
-    for name, module in load_order(recipe.modules, files, builtin).items():
-        (folder / f"{module.file}.ko").write_bytes(module.content)
-        order.append((f"{module.file}.ko", parameters.get(name, "")))
-    return order
+    parameters = {module_name(name): words for name, words in recipe.parameters.items()}
+    order: dict[str, tuple[str, str, str]] = {}
+    for when, names in recipe.modules.items():
+        for name, module in load_order(names, files, builtin).items():
+            if name not in order:
+                (folder / f"{module.file}.ko").write_bytes(module.content)
+                order[name] = (when, f"{module.file}.ko", parameters.get(name, ""))
+    return list(order.values())
 
 
 def _firmware(recipe: Recipe, unpacked: Unpacked, folder: Path) -> list[str]:

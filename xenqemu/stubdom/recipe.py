@@ -21,8 +21,8 @@ _DECIDING = ("stubdom.toml", "parts.py", "recipe.py")
 class Recipe:
     """What to take for a Xen of one series, see stubdom.toml; `host` has the suites, and where a kernel's files are.
 
-    `modules` are kernel modules with their parameters, in order; `memory` is in MiB. `digest` covers all that decides
-    on what is taken from packages.
+    `modules` are kernel modules by when they are loaded, in order, `parameters` those of some; `memory` is in MiB.
+    `digest` covers all that decides on what is taken from packages.
     """
 
     host: HostRecipe
@@ -30,7 +30,8 @@ class Recipe:
     packages: tuple[str, ...]
     programs: Mapping[str, str]
     libc: tuple[str, ...]
-    modules: Mapping[str, str]
+    modules: Mapping[str, tuple[str, ...]]
+    parameters: Mapping[str, str]
     firmware: tuple[str, ...]
     without_firmware: tuple[str, ...]
     memory: int
@@ -68,7 +69,8 @@ def load_recipe(host: HostRecipe) -> Recipe:
         packages=tuple(map(fill, data["packages"]["names"])),
         programs={name: fill(path) for name, path in data["programs"].items()},
         libc=libc_files(),
-        modules={module["name"]: module.get("parameters", "") for module in data["module"]},
+        modules={when: tuple(names) for when, names in data["modules"].items() if when != "parameters"},
+        parameters=data["modules"]["parameters"],
         firmware=tuple(data["firmware"]["files"]),
         without_firmware=tuple(data["firmware"]["without"]),
         memory=stub_memory(),
