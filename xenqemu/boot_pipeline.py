@@ -134,8 +134,7 @@ def boot_cases(cases: Sequence[Case], request: BootRequest, state: StateDir, ui:
         for case in _suited(cases, xen, model, state, ui):
             place = folder / case.name
             place.mkdir()
-            given = {**words(wanted.pci), **(stub_words() if case.stub_domain else {})}
-            built = build_case(case, base, place, given)
+            built = build_case(case, base, place, words(wanted.pci), stub_words() if case.stub_domain else None)
             each = replace(
                 request,
                 host=wanted,
@@ -207,7 +206,8 @@ def save_cases(cases: Sequence[Case], folder: Path, xen: str | None, state: Stat
     """Write the xl.cfg of each of `cases` and its files into a folder of its own below `folder`; return the xl.cfgs.
 
     A Linux guest's kernel is that of the lab's `xen` (None: the default), and copied, so that the folder is all that
-    another machine needs. Raises `UsageError` when `folder` cannot be written, and what `build_case` raises.
+    another machine needs; a stub domain has the device model that is the usual one there. Raises `UsageError` when
+    `folder` cannot be written, and what `build_case` raises.
     """
     from xenqemu.lab.base import prepare
     from xenqemu.lab.case_files import build_case
@@ -228,7 +228,8 @@ def save_cases(cases: Sequence[Case], folder: Path, xen: str | None, state: Stat
             reason = str(error.strerror)
         if reason:
             raise UsageError(f"nothing can be saved in {place}: {reason}", "name another place for it")
-        paths.append(build_case(case, base, place).config)
+        stub_words = _stub_words(_usual(xen, state), place, state, ui) if case.stub_domain else None
+        paths.append(build_case(case, base, place, stub_domain=stub_words).config)
     return tuple(paths)
 
 

@@ -126,8 +126,14 @@ def test_what_is_made_is_a_config_that_xl_takes_with_files_that_are_there(
 ) -> None:
     folder = tmp_path / "case"
     folder.mkdir()
-    base.kernel.write_bytes(bytes(0x202) + b"HdrS")
-    path = build_case(case, no_base if case.kind == "boot-sector" else lambda: base, folder).config
+    base.kernel.write_bytes((bytes(0x202) + b"HdrS").ljust(4096, b"\0"))
+    stub_domain = {"stubdomain_kernel": str(base.kernel), "stubdomain_ramdisk": str(base.busybox)}
+    path = build_case(
+        case,
+        no_base if case.kind in ("boot-sector", "stub-domain") else lambda: base,
+        folder,
+        stub_domain={**stub_domain, "stubdomain_memory": "96"} if case.stub_domain else None,
+    ).config
     data = path.read_bytes()
     assert b"{" not in data
     view = view_xl(parse(data, str(path)), folder)

@@ -51,17 +51,21 @@ class BuiltCase:
 
 
 def build_case(
-    case: Case, base: Callable[[], LabBase], folder: Path, words: Mapping[str, str] | None = None
+    case: Case,
+    base: Callable[[], LabBase],
+    folder: Path,
+    words: Mapping[str, str] | None = None,
+    stub_domain: Mapping[str, str] | None = None,
 ) -> BuiltCase:
     """Write the xl.cfg of `case`, and all files that it names, into the existing `folder`.
 
     The same case gives the same bytes but for the paths. `base` is asked for a Linux guest's kernel and modules, and
-    not otherwise. `words` are what its host and its stub domain add to what it can name (None: those of the host that
-    it asks for). Raises `MissingError` when the boot sector cannot be assembled or a tool not be compiled, `LabError`
-    when the base lacks a module, and what `base` raises.
+    not otherwise. `words` are what its host adds to what it can name (None: the host that it asks for), `stub_domain`
+    what its stub domain does. Raises `MissingError` when the boot sector cannot be assembled or a tool not be compiled,
+    `LabError` when the base lacks a module, and what `base` raises.
     """
     guest = case.guest
-    files = {"folder": str(folder), **(_words_of(case) if words is None else words)}
+    files = {"folder": str(folder), **(_words_of(case) if words is None else words), **(stub_domain or {})}
     if case.kind.startswith("linux"):
         files["address"] = guest["address"].partition("/")[0]
         raw = pattern_disk()
