@@ -78,7 +78,7 @@ def archive(tmp_path: Path, key: Signer, monkeypatch: pytest.MonkeyPatch) -> Fak
         "bookworm",
         "xenstore-utils",
         "4.17.5",
-        {"usr/bin/xenstore": tool, "usr/bin/xenstore-list": "xenstore", "usr/bin/xenstore-read": "xenstore"},
+        {"usr/bin/xenstore": tool, "usr/bin/xenstore-ls": "xenstore", "usr/bin/xenstore-read": "xenstore"},
     )
     made.add_binary("bookworm", "busybox-static", "1", {"bin/busybox": b"busybox"})
     made.add_binary(
@@ -136,7 +136,7 @@ def unpacked(path: Path) -> dict[str, Read]:
 
 def test_the_parts(parts: Parts, recipe: Recipe, state: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (parts.series, parts.kernel_release, parts.kernel.read_bytes()) == ("4.17", "6.1.0-test", b"kernel")
-    assert set(parts.programs) == {"busybox", "vchan-socket-proxy", "xenstore-list", "xenstore-read"}
+    assert set(parts.programs) == {"busybox", "vchan-socket-proxy", "xenstore-ls", "xenstore-read"}
     assert parts.programs["xenstore-read"].read_bytes() == Path("/bin/true").read_bytes()
     assert set(parts.libraries) == {"ld-linux-x86-64.so.2", "libc.so.6"}
     assert set(parts.libc) == set(LIBC)
