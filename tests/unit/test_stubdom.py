@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -183,7 +184,7 @@ def test_hypercalls_of_the_device_model_are_let_through(recipe: Recipe) -> None:
 
 def test_the_file_system(parts: Parts, model: DeviceModel, tmp_path: Path) -> None:
     programs = compile_programs(tmp_path)
-    assert [program.name for program in programs] == ["add-disk", "end-guest"]
+    assert [program.name for program in programs] == ["add-disk", "end-guest", "relay"]
     assert max(program.stat().st_size for program in programs) < 16384
     made = write_stub_domain(parts, model, programs, tmp_path)
     assert (made.kernel, made.kernel.read_bytes(), made.memory) == (tmp_path / "vmlinuz", b"kernel", stub_memory())
@@ -292,6 +293,41 @@ def test_a_disk_is_handed_to_the_device_model(tmp_path: Path) -> None:
     assert asked[1] == {"execute": "add-fd", "arguments": {"opaque": "stub-devid:5632"}, "content": b"a CD"}
     for words, code in (((), 2), (("x" * 200, "/dev/null", "a"), 2), ((tmp_path / "qmp", "/dev/null", "a"), 1)):
         assert subprocess.run([program, *words], check=False).returncode == code
+
+
+def test_the_state_is_on_its_console_before_the_answer(tmp_path: Path) -> None:
+    (program,) = (path for path in compile_programs(tmp_path) if path.name == "relay")
+    state, console = tmp_path / "state", tmp_path / "console"
+    state.write_bytes(b"state" * 3000)
+    console.write_bytes(b"")
+    words = [program, tmp_path / "qmp", tmp_path / "model", state, console]
+    with socket.socket(socket.AF_UNIX) as server, subprocess.Popen(words) as relay:
+        server.bind(str(tmp_path / "model"))
+        server.listen()
+        try:
+            for _ in range(2):  # one client after another
+                with socket.socket(socket.AF_UNIX) as client:
+                    while client.connect_ex(str(tmp_path / "qmp")):
+                        time.sleep(0.02)
+                    client.settimeout(20)
+                    with server.accept()[0] as model:
+                        for said in (b'{"execute": "stop"}', b'{"execute": "xen-save-dev', b'ices-state"}'):
+                            client.sendall(said)
+                            assert model.recv(100) == said
+                        model.sendall(b'{"event": "STOP"}')
+                        assert client.recv(100) == b'{"event": "STOP"}'
+                        console.write_bytes(b"")
+                        model.sendall(b'{"return": {}}')
+                        assert client.recv(100) == b'{"return": {}}'
+                        assert console.read_bytes() == state.read_bytes()
+                        client.sendall(b"x")
+                        model.recv(1)
+                        model.sendall(b'{"return": {}}')
+                        assert client.recv(100) == b'{"return": {}}'
+        finally:
+            relay.kill()
+    assert subprocess.run([program], check=False).returncode == 2
+    assert subprocess.run([program, tmp_path / "no/qmp", "a", "b", "c"], check=False).returncode == 1
 
 
 @pytest.mark.parametrize("name", ["init", "bridge", "hotplug"])

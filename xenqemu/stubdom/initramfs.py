@@ -28,7 +28,7 @@ _LEVEL, _QUICK_LEVEL = 19, 6
 _WINDOW_LOG = 21
 _COMPILE = (
     *("cc", "-Os", "-s", "-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector"),
-    *("-fno-asynchronous-unwind-tables", "-fcf-protection=none", "-Wl,--build-id=none,-n"),
+    *("-fno-asynchronous-unwind-tables", "-fcf-protection=none", "-Wl,--build-id=none,-z,noseparate-code"),
 )
 
 

@@ -5,15 +5,8 @@
 
 #include "calls.h"
 
-#define UNIX_SOCKET 1
-#define STREAM 1
 #define LEVEL_SOCKET 1
 #define RIGHTS 1
-
-struct address {
-    unsigned short family;
-    char path[108];
-};
 
 struct piece {
     const void *start;
@@ -38,39 +31,16 @@ struct message {
     int flags;
 };
 
-static unsigned long length(const char *text)
-{
-    unsigned long size = 0;
-
-    while (text[size])
-        size++;
-    return size;
-}
-
-static char *append(char *end, const char *text)
-{
-    while (*text)
-        *end++ = *text++;
-    *end = 0;
-    return end;
-}
-
 // Read up to a line's end; whether there is a `"return"` in it.
 static int answered(int file)
 {
-    static const char wanted[] = "\"return\"";
-    unsigned long matched = 0;
-    int found = 0;
+    struct search search = {"\"return\"", 0};
+    int returned = 0;
     char one;
 
-    while (call(SYS_READ, file, (long)&one, 1) == 1 && one != '\n') {
-        matched = one == wanted[matched] ? matched + 1 : one == wanted[0];
-        if (matched == sizeof(wanted) - 1) {
-            found = 1;
-            matched = 0;
-        }
-    }
-    return found;
+    while (call(SYS_READ, file, (long)&one, 1) == 1 && one != '\n')
+        returned |= found(&search, one);
+    return returned;
 }
 
 static int hand_over(int file, int disk, const char *name)

@@ -5,13 +5,27 @@
 #define SYS_READ 0
 #define SYS_WRITE 1
 #define SYS_OPEN 2
+#define SYS_CLOSE 3
+#define SYS_POLL 7
 #define SYS_IOCTL 16
+#define SYS_PAUSE 35
 #define SYS_SOCKET 41
 #define SYS_CONNECT 42
+#define SYS_ACCEPT 43
 #define SYS_SENDMSG 46
+#define SYS_BIND 49
+#define SYS_LISTEN 50
 #define SYS_EXIT 60
 #define READ_ONLY 0
+#define WRITE_ONLY 1
 #define READ_WRITE 2
+#define UNIX_SOCKET 1
+#define STREAM 1
+
+struct address {
+    unsigned short family;
+    char path[108];
+};
 
 static inline long call(long number, long one, long two, long three)
 {
@@ -22,6 +36,39 @@ static inline long call(long number, long one, long two, long three)
                      : "a"(number), "D"(one), "S"(two), "d"(three)
                      : "rcx", "r11", "memory");
     return result;
+}
+
+static inline unsigned long length(const char *text)
+{
+    unsigned long size = 0;
+
+    while (text[size])
+        size++;
+    return size;
+}
+
+static inline char *append(char *end, const char *text)
+{
+    while (*text)
+        *end++ = *text++;
+    *end = 0;
+    return end;
+}
+
+// A text that is looked for in a stream, and how much of it has come.
+struct search {
+    const char *wanted;
+    unsigned long matched;
+};
+
+// Whether `one` completes the text.
+static inline int found(struct search *search, char one)
+{
+    search->matched = one == search->wanted[search->matched] ? search->matched + 1 : one == search->wanted[0];
+    if (search->wanted[search->matched])
+        return 0;
+    search->matched = 0;
+    return 1;
 }
 
 int main(int count, char **words);
