@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import subprocess
+import termios
 import threading
 import time
 from collections.abc import Iterator
@@ -184,7 +185,7 @@ def test_hypercalls_of_the_device_model_are_let_through(recipe: Recipe) -> None:
 
 def test_the_file_system(parts: Parts, model: DeviceModel, tmp_path: Path) -> None:
     programs = compile_programs(tmp_path)
-    assert [program.name for program in programs] == ["add-disk", "end-guest", "relay"]
+    assert [program.name for program in programs] == ["add-disk", "end-guest", "from-console", "relay"]
     assert max(program.stat().st_size for program in programs) < 16384
     made = write_stub_domain(parts, model, programs, tmp_path)
     assert (made.kernel, made.kernel.read_bytes(), made.memory) == (tmp_path / "vmlinuz", b"kernel", stub_memory())
@@ -328,6 +329,30 @@ def test_the_state_is_on_its_console_before_the_answer(tmp_path: Path) -> None:
             relay.kill()
     assert subprocess.run([program], check=False).returncode == 2
     assert subprocess.run([program, tmp_path / "no/qmp", "a", "b", "c"], check=False).returncode == 1
+
+
+def test_a_console_is_read_as_it_is(tmp_path: Path) -> None:
+    (program,) = (path for path in compile_programs(tmp_path) if path.name == "from-console")
+    sent = bytes(range(256)) * 20
+    ours, theirs = os.openpty()
+    with subprocess.Popen([program, os.ttyname(theirs)], stdout=subprocess.PIPE) as reader:
+        assert reader.stdout is not None
+        try:
+            while termios.tcgetattr(theirs)[3]:  # until it is raw
+                time.sleep(0.02)
+            found = b""
+            for start in range(0, len(sent), 512):
+                os.write(ours, sent[start : start + 512])
+                while len(found) < start + 512:
+                    found += os.read(reader.stdout.fileno(), 4096)
+            assert found == sent
+        finally:
+            reader.kill()
+    os.close(ours)
+    os.close(theirs)
+    (tmp_path / "file").write_bytes(b"no terminal")
+    assert subprocess.check_output([program, tmp_path / "file"]) == b"no terminal"
+    assert [subprocess.run([program, *words], check=False).returncode for words in ((), ("/no",))] == [2, 1]
 
 
 @pytest.mark.parametrize("name", ["init", "bridge", "hotplug"])

@@ -16,6 +16,7 @@
 #define SYS_BIND 49
 #define SYS_LISTEN 50
 #define SYS_EXIT 60
+#define SYS_SCHEDULER 144
 #define READ_ONLY 0
 #define WRITE_ONLY 1
 #define READ_WRITE 2
@@ -36,6 +37,45 @@ static inline long call(long number, long one, long two, long three)
                      : "a"(number), "D"(one), "S"(two), "d"(three)
                      : "rcx", "r11", "memory");
     return result;
+}
+
+static inline int write_all(int file, const char *data, long size)
+{
+    while (size > 0) {
+        long written = call(SYS_WRITE, file, (long)data, size);
+
+        if (written <= 0)
+            return 0;
+        data += written;
+        size -= written;
+    }
+    return 1;
+}
+
+#define GET_MODE 0x5401
+#define SET_MODE 0x5402
+
+// struct termios of include/uapi/asm-generic/termbits.h.
+struct mode {
+    unsigned int input;
+    unsigned int output;
+    unsigned int control;
+    unsigned int local;
+    unsigned char line;
+    unsigned char characters[19];
+};
+
+// Have a terminal pass on every byte as it comes; what is no terminal does so already.
+static inline long make_raw(int file)
+{
+    struct mode mode;
+
+    if (call(SYS_IOCTL, file, GET_MODE, (long)&mode) < 0)
+        return 0;
+    mode.input = mode.output = mode.local = 0;
+    mode.characters[5] = 0; // VTIME
+    mode.characters[6] = 1; // VMIN
+    return call(SYS_IOCTL, file, SET_MODE, (long)&mode);
 }
 
 static inline unsigned long length(const char *text)

@@ -25,19 +25,6 @@ struct time {
     long nanoseconds;
 };
 
-static int write_all(int file, const char *data, long size)
-{
-    while (size > 0) {
-        long written = call(SYS_WRITE, file, (long)data, size);
-
-        if (written <= 0)
-            return 0;
-        data += written;
-        size -= written;
-    }
-    return 1;
-}
-
 static void copy_state(const char *state, const char *console)
 {
     static char data[BUFFER];
@@ -46,6 +33,7 @@ static void copy_state(const char *state, const char *console)
     int to = call(SYS_OPEN, (long)console, WRITE_ONLY, 0);
     long size;
 
+    make_raw(to);
     while ((size = call(SYS_READ, from, (long)data, sizeof(data))) > 0 && write_all(to, data, size))
         ;
     call(SYS_CLOSE, from, 0, 0);
