@@ -301,3 +301,9 @@ def test_what_is_no_stub_domain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     monkeypatch.chdir(tmp_path)
     with pytest.raises(MissingError, match=r"no stub domain in \./dist/stubdom"):
         choose_stubdom()
+
+
+def test_a_large_guest_gives_its_stub_domain_more_memory(tmp_path: Path) -> None:
+    stubdom = choose_stubdom(_stub_domain(tmp_path / "stub"))
+    sizes = [stubdom.settings(memory)["stubdomain_memory"] for memory in (64, 4096, 16384)]
+    assert sizes == ["96", "96", "120"]

@@ -104,7 +104,7 @@ def _rewrite_xl(vm: XlVm, binary: Path, stubdom: StubImages | None, *, legacy: b
         reason = f"{_GUESTS[view.type]} ({view.type_reason}) has no device model but for its backends"
         return Rewrite(config.data, notes=tuple(notes), left_alone=reason)
     wanted = _settings(config, os.fspath(binary), notes, legacy=legacy, force=force)
-    wanted |= stubdom.settings if stubdom is not None else {}
+    wanted |= stubdom.settings(max(view.memory, view.max_memory)) if stubdom is not None else {}
     changes = tuple(
         Setting(name, _shown(config.get(name)), value) for name, value in wanted.items() if config.get(name) != value
     )

@@ -14,24 +14,27 @@ BUILT_HERE = Path("dist/stubdom")
 _KERNEL, _RAMDISK, _MANIFEST = "vmlinuz", "initramfs.zst", "manifest.json"
 # What the stub domain's kernel is told: its messages go to the device model's log, and cost time.
 _CMDLINE = "quiet"
+# Each page of the guest's that the device model maps has an entry of 8 bytes in a page table, and it maps more and more
+# (xen_map_cache() in QEMU); a stub domain that had not enough for that was seen to fail (QubesOS/qubes-issues#3821).
+_SMALL_GUEST, _MAPPED_BY_A_MIB = 4096, 512
 
 
 @dataclass(frozen=True)
 class StubImages:
-    """A stub domain's `kernel` and `ramdisk`, absolute, and the MiB of `memory` that it takes."""
+    """A stub domain's `kernel` and `ramdisk`, absolute, and the MiB of `memory` that it takes for a guest of 4 GiB."""
 
     kernel: Path
     ramdisk: Path
     memory: int
 
-    @property
-    def settings(self) -> dict[str, str]:
-        """What an xl.cfg has to say for a guest whose device model is to run in it."""
+    def settings(self, guest_memory: int) -> dict[str, str]:
+        """Return what an xl.cfg has to say for a guest of so many MiB whose device model is to run in it."""
+        tables = max(0, guest_memory - _SMALL_GUEST) // _MAPPED_BY_A_MIB
         return {
             "device_model_stubdomain_override": "1",
             "stubdomain_kernel": os.fspath(self.kernel),
             "stubdomain_ramdisk": os.fspath(self.ramdisk),
-            "stubdomain_memory": str(self.memory),
+            "stubdomain_memory": str(self.memory + tables),
             "stubdomain_cmdline": _CMDLINE,
         }
 
