@@ -129,11 +129,12 @@ def boot_cases(cases: Sequence[Case], request: BootRequest, state: StateDir, ui:
     xen = run.choose_xen(request.xen, [inspect_device_model(model)], ui)
     with run_folder(state) as folder:
         base = cache(lambda: prepare(xen, state, ui))
+        stub_words = cache(lambda: _stub_words(model, folder, state, ui))
         orders = []
         for case in _suited(cases, xen, model, state, ui):
             place = folder / case.name
             place.mkdir()
-            built = build_case(case, base, place, words(wanted.pci))
+            built = build_case(case, base, place, words(wanted.pci), stub_words() if case.stub_domain else None)
             each = replace(
                 request,
                 host=wanted,
@@ -146,6 +147,19 @@ def boot_cases(cases: Sequence[Case], request: BootRequest, state: StateDir, ui:
             orders.append(replace(order, options=replace(order.options, further=built.for_steps), wish=wish))
         with run.carry_out(run.plan(orders), base, folder, ui, request.told, wanted) as booted:
             yield booted
+
+
+def _stub_words(model: Path, folder: Path, state: StateDir, ui: Ui) -> dict[str, str]:
+    """Return what cases call the parts of a stub domain for the device model `model`, made below `folder`."""
+    from xenqemu.lab.device_model import inspect_device_model
+    from xenqemu.stubdom_pipeline import make_stubdom
+
+    made = make_stubdom(inspect_device_model(model), folder / "stub-domain", state, ui, quick=True)
+    return {
+        "stubdomain_kernel": str(made.kernel),
+        "stubdomain_ramdisk": str(made.initramfs),
+        "stubdomain_memory": str(made.memory),
+    }
 
 
 def _host_of(cases: Sequence[Case]) -> HostWish:
@@ -192,7 +206,8 @@ def save_cases(cases: Sequence[Case], folder: Path, xen: str | None, state: Stat
     """Write the xl.cfg of each of `cases` and its files into a folder of its own below `folder`; return the xl.cfgs.
 
     A Linux guest's kernel is that of the lab's `xen` (None: the default), and copied, so that the folder is all that
-    another machine needs. Raises `UsageError` when `folder` cannot be written, and what `build_case` raises.
+    another machine needs; a stub domain has the device model that is the usual one there. Raises `UsageError` when
+    `folder` cannot be written, and what `build_case` raises.
     """
     from xenqemu.lab.base import prepare
     from xenqemu.lab.case_files import build_case
@@ -213,7 +228,8 @@ def save_cases(cases: Sequence[Case], folder: Path, xen: str | None, state: Stat
             reason = str(error.strerror)
         if reason:
             raise UsageError(f"nothing can be saved in {place}: {reason}", "name another place for it")
-        paths.append(build_case(case, base, place).config)
+        stub_words = _stub_words(_usual(xen, state), place, state, ui) if case.stub_domain else None
+        paths.append(build_case(case, base, place, stub_domain=stub_words).config)
     return tuple(paths)
 
 

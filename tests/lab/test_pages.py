@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -20,6 +21,19 @@ def test_passthrough(page: Execute, dist: Path, xenqemu: Run, tmp_path: Path) ->
     (tmp_path / "my.cfg").write_text(f'{config}\npci = ["0000:00:18.0"]\n')
     said = page()
     assert "booted a guest under Xen" in said
+
+
+def test_stubdom(page: Execute, xenqemu: Run, tmp_path: Path) -> None:
+    done = xenqemu("lab", "cases", "boot-sector", "--save", tmp_path)
+    config = tmp_path / "my.cfg"
+    config.write_bytes(Path(done.stdout.strip()).read_bytes())
+    before = config.read_bytes()
+    said = page(before={"xenqemu lab boot": "grep -q ^stubdomain_ramdisk my.cfg || exit"})
+    assert "booted a guest under Xen" in said
+    assert config.read_bytes() == before
+    made = json.loads((tmp_path / "dist/stubdom/manifest.json").read_bytes())
+    assert made["initramfs"]["size"] <= 12_000_000
+    assert made["memory"] <= 96
 
 
 def test_lab_host(page: Execute, dist: Path) -> None:

@@ -226,6 +226,23 @@ def test_the_next_step_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "next: `one`; `two`\n"
 
 
+def test_vm_use_of_a_stub_domain(
+    nobodys_settings: None, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(tmp_path / "dm")
+    (tmp_path / "my.cfg").write_text("name='mine'\ntype='hvm'\nmemory=64\n")
+    use = ("vm", "use", "my.cfg", "--dm", "dm")
+    assert run(*use, "--stubdom") == 5
+    assert "xenqemu stubdom build" in capsys.readouterr().err
+    assert run(*use, "--stubdom", "--legacy") == 2
+    (tmp_path / "mine").mkdir()
+    for name in ("vmlinuz", "initramfs.zst"):
+        (tmp_path / "mine" / name).write_bytes(b"")
+    (tmp_path / "mine/manifest.json").write_text('{"memory": 80}')
+    assert run(*use, "--stubdom-from", "mine") == 0
+    assert "stubdomain_memory = 80\n" in (tmp_path / "my.cfg").read_text()
+
+
 def test_after_vm_use(nobodys_settings: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     program(tmp_path / "dm")
     (tmp_path / "my.cfg").write_text("name='mine'\ntype='hvm'\nmemory=64\n")

@@ -111,6 +111,21 @@ def test_a_guest_that_restarts_is_heard_once_it_has_its_port(host: FakeHost, mon
     assert one.words()["domid"] == "4"
 
 
+def test_a_guest_is_heard_through_its_stub_domain(host: FakeHost) -> None:
+    one = watched.WatchedGuest(host, staged(CONFIG).view, 3, {}, 0)  # type: ignore[arg-type]
+    host.answers["xenstore-ls"] = Completed(
+        b'/local/domain/3/image/device-model-domid = "4"\n/local/domain/4/device/console/3/tty = "/dev/pts/6"\n'
+        b'/local/domain/4/device/console/1/tty = "/dev/pts/5"\n',
+        b"",
+        0,
+    )
+    one.listen()
+    host.files[SERIAL] = b"up\n"
+    assert one.heard() == "up\n"
+    assert any("OPEN:/dev/pts/6,rdonly,noctty" in command for command in host.commands)
+    assert (one.words()["stub"], one.pid) == ("4", 0)
+
+
 def test_what_is_expected(host: FakeHost, run: Boot) -> None:
     host.later = {SERIAL: b"guest login: \r\nready 7\r\n"}
     assert run(expect="ready [0-9]").sign == "'ready 7' on the serial port"

@@ -23,10 +23,12 @@ from xenqemu.cli.main import main
 from xenqemu.errors import UsageError
 from xenqemu.lab.case_files import build_case
 from xenqemu.lab.cases import Case, find_case, find_cases, load_cases
+from xenqemu.lab.device_model import DeviceModel
 from xenqemu.lab.disk_image import SECTORS, pattern_disk
 from xenqemu.lab.model import LabBase
 from xenqemu.lab.steps import read_step
 from xenqemu.state import StateDir
+from xenqemu.stubdom.model import StubDomain
 from xenqemu.ui import QuietUi
 from xenqemu.vm.guest import view_xl
 from xenqemu.vm.xlcfg import parse
@@ -126,8 +128,14 @@ def test_what_is_made_is_a_config_that_xl_takes_with_files_that_are_there(
 ) -> None:
     folder = tmp_path / "case"
     folder.mkdir()
-    base.kernel.write_bytes(bytes(0x202) + b"HdrS")
-    path = build_case(case, no_base if case.kind == "boot-sector" else lambda: base, folder).config
+    base.kernel.write_bytes((bytes(0x202) + b"HdrS").ljust(4096, b"\0"))
+    stub_domain = {"stubdomain_kernel": str(base.kernel), "stubdomain_ramdisk": str(base.busybox)}
+    path = build_case(
+        case,
+        no_base if case.kind in ("boot-sector", "stub-domain") else lambda: base,
+        folder,
+        stub_domain={**stub_domain, "stubdomain_memory": "96"} if case.stub_domain else None,
+    ).config
     data = path.read_bytes()
     assert b"{" not in data
     view = view_xl(parse(data, str(path)), folder)
@@ -292,3 +300,19 @@ def test_a_place_that_cannot_be_written_is_told(
     monkeypatch.setattr(Path, "mkdir", Mock(side_effect=OSError(errno.EROFS, "Read-only file system")))
     with pytest.raises(UsageError, match="boot-sector: Read-only file system"):
         save_cases([find_case("boot-sector")], tmp_path, None, StateDir(tmp_path / "state"), QuietUi())
+
+
+def test_a_stub_domain_is_made_of_the_device_model_under_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Path] = []
+
+    def make(model: DeviceModel, folder: Path, *_: object, quick: bool) -> StubDomain:
+        made.append(model.path)
+        assert quick
+        return StubDomain(folder / "vmlinuz", folder / "initramfs.zst", 96)
+
+    monkeypatch.setattr("xenqemu.stubdom_pipeline.make_stubdom", make)
+    monkeypatch.setattr("xenqemu.boot_pipeline._usual", lambda *_: Path("/bin/true"))
+    state = StateDir(tmp_path / "state").create()
+    (path,) = save_cases([find_case("stubdomain")], tmp_path / "saved", "4.17", state, QuietUi())
+    assert made == [Path("/bin/true")]
+    assert f'stubdomain_kernel = "{path.parent}/stub-domain/vmlinuz"' in path.read_text()

@@ -14,6 +14,8 @@ from xenqemu.lab.domain import (
     read_life,
     read_rollup,
     read_store,
+    stub_domain,
+    stub_terminals,
     terminals,
     xen_lines,
 )
@@ -69,6 +71,14 @@ def test_the_store() -> None:
     assert terminals(store) == {"serial port": "/dev/pts/1", "serial port 1": "/dev/pts/2", "console": "/dev/pts/0"}
     assert frontends(store) == {"vif/0": "4", "vbd/768": "1"}
     assert read_store(STORE, 4) == {}
+
+
+def test_a_stub_domain_has_the_terminals_of_the_serial_ports() -> None:
+    assert stub_domain({"image/device-model-domid": "7"}) == 7
+    assert stub_domain({"image/device-model-domid": "x"}) == stub_domain({}) == 0
+    consoles = {f"device/console/{number}/tty": f"/dev/pts/{number}" for number in range(1, 5)}
+    store = {**consoles, "device/console/5/tty": "", "device/console/4/state": "4", "console/tty": "/dev/pts/0"}
+    assert stub_terminals(store) == {"serial port": "/dev/pts/3", "serial port 1": "/dev/pts/4"}
 
 
 def test_which_domain_was_created() -> None:

@@ -164,6 +164,14 @@ def test_the_size_of_the_host(order: MakeOrder, tmp_path: Path) -> None:
         file.truncate(100 << 20)
     large = host_options(staged, (OverlayFile("/x", big),), together=False)
     assert large.dom0_memory_mib == usual.dom0_memory_mib + 200
+    stub = "memory=1500\nvideoram=16\ndevice_model_stubdomain_override=1\nstubdomain_memory="
+    sizes = [
+        host_options([one.guest for one in plan([order("d", text)]) if one.guest], (), together=False).memory_mib
+        for text in (f"{stub}700", f"{stub}900", f"{stub}0", stub.replace("override=1", "override=0") + "900")
+    ]
+    assert sizes[1] - sizes[0] == 200
+    assert sizes[0] - sizes[2] == 700 - 128
+    assert sizes[1] - sizes[3] == 900 + 16
     huge = [one.guest for one in plan([order("c", "memory=99999999")]) if one.guest]
     with pytest.raises(MissingError, match="MiB"):
         host_options(huge, (), together=False)

@@ -314,3 +314,16 @@ def test_kernels(tmp_path: Path) -> None:
     ):
         path.write_bytes(data)
         assert is_kernel(path) is right, data[:8]
+
+
+def test_a_disk_of_a_guest_with_a_stub_domain_stays_a_block_device(tmp_path: Path, stage: Stage) -> None:
+    (tmp_path / "disk.img").write_bytes(bytes(1024))
+    (tmp_path / "vmlinuz").write_bytes(BZIMAGE)
+    text = (
+        'name="g"; type = "hvm"; memory = 64\ndisk = [ "format=raw,vdev=hda,target=disk.img" ]\n'
+        'device_model_stubdomain_override = 1; device_model_version = "qemu-xen"; stubdomain_kernel = "vmlinuz"\n'
+    )
+    guest = stage(text)
+    assert "qdisk" not in staged_text(guest)
+    assert str(tmp_path / "vmlinuz") in overlay(guest)
+    assert "qdisk" in staged_text(stage(text.replace("override = 1", "override = 0")))

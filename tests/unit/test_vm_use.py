@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from pathlib import Path
@@ -9,13 +10,15 @@ from pathlib import Path
 import pytest
 
 from tests.unit.vmconfigs import DM, DOMAIN, HVM, LINES, PV, config
-from xenqemu.errors import UsageError
+from xenqemu.errors import MissingError, UsageError
 from xenqemu.state import StateDir
 from xenqemu.ui import QuietUi
 from xenqemu.vm import binary
 from xenqemu.vm.difference import unified
+from xenqemu.vm.guest import read_guest as view
 from xenqemu.vm.result import FileResult
 from xenqemu.vm.revert import kept, prune, revert
+from xenqemu.vm.stubdom import choose_stubdom
 from xenqemu.vm.use import UseRequest, use
 
 _NEW = HVM + LINES
@@ -251,3 +254,56 @@ def test_differences_are_printable() -> None:
         "\\ No newline at end of file\n"
     )
     assert unified(b"x", b"x", "x") == ""
+
+
+def _stub_domain(folder: Path, memory: object = 96) -> Path:
+    folder.mkdir()
+    for name in ("vmlinuz", "initramfs.zst"):
+        (folder / name).write_bytes(b"x")
+    (folder / "manifest.json").write_text(json.dumps({"memory": memory}))
+    return folder
+
+
+def test_use_of_a_stub_domain(state: StateDir, tmp_path: Path) -> None:
+    path = config(tmp_path, HVM + b"stubdomain_memory = 512 # too much\n")
+    before, folder = path.read_bytes(), _stub_domain(tmp_path / "stub")
+    (result,) = _use(state, path, stubdom=choose_stubdom(folder))
+    assert result.action == "changed"
+    assert "device_model_stubdomain_override" in [change.name for change in result.changes]
+    assert path.read_bytes() == before.replace(b"stubdomain_memory = 512", b"stubdomain_memory = 96") + LINES + (
+        b"device_model_stubdomain_override = 1\n"
+        b'stubdomain_kernel = "%s/vmlinuz"\nstubdomain_ramdisk = "%s/initramfs.zst"\nstubdomain_cmdline = "quiet"\n'
+        % (bytes(folder), bytes(folder))
+    )
+    assert any("in the stub domain" in note for note in result.notes)
+    assert view(path).stubdomain.memory == 96
+    assert _actions(_use(state, path, stubdom=choose_stubdom(folder))) == [("one.cfg", "unchanged")]
+    assert _actions(_revert(state, path)) == [("one.cfg", "reverted")]
+    assert path.read_bytes() == before
+
+
+def test_only_hvm_guests_of_xl_have_stub_domains(state: StateDir, tmp_path: Path) -> None:
+    stubdom = choose_stubdom(_stub_domain(tmp_path / "stub"))
+    guest, domain = config(tmp_path, PV), config(tmp_path, DOMAIN, "two.xml")
+    left, refused = _use(state, guest, domain, stubdom=stubdom, force=True)
+    assert (left.action, guest.read_bytes()) == ("left alone", PV)
+    assert "no setting for a device model in a stub domain" in refused.reason
+    assert domain.read_bytes() == DOMAIN
+
+
+@pytest.mark.parametrize("damage", ["kernel", "manifest", "memory"])
+def test_what_is_no_stub_domain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
+    folder = _stub_domain(tmp_path / "stub", "much" if damage == "memory" else 96)
+    if damage != "memory":
+        (folder / {"kernel": "vmlinuz", "manifest": "manifest.json"}[damage]).unlink()
+    with pytest.raises(UsageError, match="no stub domain in"):
+        choose_stubdom(folder)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MissingError, match=r"no stub domain in \./dist/stubdom"):
+        choose_stubdom()
+
+
+def test_a_large_guest_gives_its_stub_domain_more_memory(tmp_path: Path) -> None:
+    stubdom = choose_stubdom(_stub_domain(tmp_path / "stub"))
+    sizes = [stubdom.settings(memory)["stubdomain_memory"] for memory in (64, 4096, 16384)]
+    assert sizes == ["96", "96", "120"]

@@ -24,6 +24,7 @@ _COMMANDS = {
     "build": ("build", "Build qemu-system-xen from an upstream QEMU and a Xen."),
     "matrix": ("matrix", "Build, and boot, every combination of QEMUs, Xens and profiles."),
     "vm": ("vm", "Point VM configs at a device model; list, show, check and revert them."),
+    "stubdom": ("stubdom", "Make Linux stub domains: a device model in a domain of its own."),
     "lab": ("lab", "Boot real guests under a real Xen, in an emulated host."),
     "explain": ("explain", "Say why a guest did not start or boot, from the logs of xl and the device model."),
     "contract": ("contract", "List what xl can ask a device model for, and check one against it."),

@@ -24,7 +24,9 @@ _PATH = ConfigPath()
 @click.command(
     "use",
     epilog=examples(
-        "xenqemu vm use my.cfg --dry-run", "xenqemu vm use --all-hvm /etc/xen --dm /opt/dm/bin/qemu-system-xen"
+        "xenqemu vm use my.cfg --dry-run",
+        "xenqemu vm use --all-hvm /etc/xen --dm /opt/dm/bin/qemu-system-xen",
+        "xenqemu vm use --stubdom my.cfg",
     ),
 )
 @click.argument("configs", metavar="[CONFIG]...", nargs=-1, type=_PATH)
@@ -38,13 +40,26 @@ _PATH = ConfigPath()
     help="That of this artifact of `cache list`; the beginning of KEY will do.",
 )
 @click.option("--all-hvm", metavar="DIR", type=_PATH, help="Also every HVM guest's config in this folder.")
+@click.option("--stubdom", is_flag=True, help="Have the device model run in the stub domain that was built.")
+@click.option(
+    "--stubdom-from",
+    metavar="DIR",
+    type=_PATH,
+    help="The same, with what `stubdom build --out` was given. [./dist/stubdom]",
+)
 @click.option("--legacy", is_flag=True, help="Write only the obsolete device_model, which xl of today ignores.")
 @click.option("--atomic", is_flag=True, help="All or nothing: if one config cannot be changed, none is.")
 @click.option("--force", is_flag=True, help="Also PV and PVH guests, qemu-xen-traditional, files with hard links.")
 @click.option("--dry-run", is_flag=True, help="Print what would change as a unified diff, and write nothing.")
 @json_option
 def use(
-    configs: tuple[Path, ...], dm: Path | None, artifact: str | None, all_hvm: Path | None, as_json: bool, **flags: bool
+    configs: tuple[Path, ...],
+    dm: Path | None,
+    artifact: str | None,
+    all_hvm: Path | None,
+    stubdom_from: Path | None,
+    as_json: bool,
+    **flags: bool,
 ) -> int:
     """Point VM configs at a device model.
 
@@ -53,6 +68,7 @@ def use(
     """
     from xenqemu.vm.binary import choose_binary
     from xenqemu.vm.result import CHANGED
+    from xenqemu.vm.stubdom import choose_stubdom
     from xenqemu.vm.use import UseRequest
     from xenqemu.vm.use import use as use_binary
 
@@ -60,12 +76,16 @@ def use(
         raise click.UsageError("name VM configs, or a folder of them with --all-hvm")
     if dm is not None and artifact is not None:
         raise click.UsageError("--dm goes without --artifact")
+    wants_stubdom = flags["stubdom"] or stubdom_from is not None
+    if wants_stubdom and flags["legacy"]:
+        raise click.UsageError("--legacy goes without a stub domain")
     context = session(create=not flags["dry_run"])
     binary = choose_binary(context.state, named=dm, key=artifact)
     request = UseRequest(
         binary=binary,
         configs=configs,
         all_hvm=all_hvm,
+        stubdom=choose_stubdom(stubdom_from) if wants_stubdom else None,
         legacy=flags["legacy"],
         whole=flags["atomic"],
         force=flags["force"],

@@ -12,6 +12,7 @@ from xenqemu.lab.assemble import BOOT_SECTOR, BootSector, assemble
 from xenqemu.lab.cases import Case, Setting
 from xenqemu.lab.cd_image import bootable_cd
 from xenqemu.lab.disk_image import SECTOR, pattern_disk, to_qcow, to_qcow2, to_qed, to_vhd
+from xenqemu.lab.linux_disk import linux_disk
 from xenqemu.lab.linux_guest import build_initramfs
 from xenqemu.lab.model import LabBase
 from xenqemu.lab.spare import named_host
@@ -50,17 +51,21 @@ class BuiltCase:
 
 
 def build_case(
-    case: Case, base: Callable[[], LabBase], folder: Path, words: Mapping[str, str] | None = None
+    case: Case,
+    base: Callable[[], LabBase],
+    folder: Path,
+    words: Mapping[str, str] | None = None,
+    stub_domain: Mapping[str, str] | None = None,
 ) -> BuiltCase:
     """Write the xl.cfg of `case`, and all files that it names, into the existing `folder`.
 
     The same case gives the same bytes but for the paths. `base` is asked for a Linux guest's kernel and modules, and
-    not otherwise. `words` are what its host adds to what it can name (None: the host that it asks for). Raises
-    `MissingError` when the boot sector cannot be assembled or a tool not be compiled, `LabError` when the base lacks a
-    module, and what `base` raises.
+    not otherwise. `words` are what its host adds to what it can name (None: the host that it asks for), `stub_domain`
+    what its stub domain does. Raises `MissingError` when the boot sector cannot be assembled or a tool not be compiled,
+    `LabError` when the base lacks a module, and what `base` raises.
     """
     guest = case.guest
-    files = {"folder": str(folder), **(_words_of(case) if words is None else words)}
+    files = {"folder": str(folder), **(_words_of(case) if words is None else words), **(stub_domain or {})}
     if case.kind.startswith("linux"):
         files["address"] = guest["address"].partition("/")[0]
         raw = pattern_disk()
@@ -68,6 +73,12 @@ def build_case(
         files["kernel"] = str(prepared.kernel)
         files["initramfs"] = str(build_initramfs(prepared, guest["modules"], folder))
         files["cmdline"] = _cmdline(case, raw)
+        if "{boot_disk}" in str(case.settings):
+            files["boot_disk"] = str(folder / "boot_disk.img")
+            started = linux_disk(
+                prepared.kernel.read_bytes(), Path(files["initramfs"]).read_bytes(), files["cmdline"], folder
+            )
+            write_atomic(folder / "boot_disk.img", started)
     else:
         variant = BootSector[guest.get("variant", "stays").upper()]
         raw = pattern_disk(assemble(folder, variant, guest.get("program", BOOT_SECTOR)))

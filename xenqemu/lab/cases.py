@@ -44,12 +44,12 @@ class KnownGap:
 class Case:
     """One guest, see guests/kinds.toml for what its parts mean.
 
-    `kind` is one of kinds.toml, or `none` for what the lab cannot do at all, with its `reason` and `reference`. A guest
-    that is to boot says what `expect` (a regular expression) matches within `timeout` seconds, and then its `steps`
-    hold; for one that is not to boot `fails` matches the reason, and is not empty. `xen` and `qemu` are the oldest that
-    can do it (None: all that are supported), `gaps` where it is known to fail. `before` is what dom0 has to run
-    in front of it. A `slow` one, or one whose devices others have too, is not for every day. `guest` tells `build_case`
-    what its files hold.
+    `kind` is one of kinds.toml or of kinds/*.toml, or `none` for what the lab cannot do at all, with its `reason` and
+    `reference`. A guest that is to boot says what `expect` (a regular expression) matches within `timeout` seconds,
+    and then its `steps` hold; for one that is not to boot `fails` matches the reason, and is not empty. `xen` and
+    `qemu` are the oldest that can do it (None: all that are supported), `gaps` where it is known to fail. `before` is
+    what dom0 has to run in front of it. A `slow` one, or one whose devices others have too, is not for every day.
+    `guest` tells `build_case` what its files hold.
     """
 
     name: str
@@ -81,6 +81,11 @@ class Case:
         return str(self.guest.get("host", ""))
 
     @property
+    def stub_domain(self) -> bool:
+        """Whether its device model runs in a stub domain."""
+        return bool(self.settings.get("device_model_stubdomain_override"))
+
+    @property
     def boots(self) -> bool:
         """Whether the guest is to boot."""
         return self.runs and not self.fails
@@ -94,7 +99,10 @@ class Case:
 def load_cases() -> tuple[Case, ...]:
     """Return all cases, by group in alphabetical order, as they stand there."""
     folder = resources.files("xenqemu.lab") / "guests"
-    kinds = tomllib.loads((folder / "kinds.toml").read_text(encoding="utf-8"))["kind"]
+    tables = (folder / "kinds.toml", *(folder / "kinds").iterdir())
+    kinds: dict[str, Any] = {}
+    for table in (table for table in tables if table.name.endswith(".toml")):
+        kinds |= tomllib.loads(table.read_text(encoding="utf-8"))["kind"]
     groups = {
         entry.name.removesuffix(".toml"): tomllib.loads(entry.read_text(encoding="utf-8"))
         for entry in (folder / "cases").iterdir()

@@ -21,6 +21,7 @@ _ENDED = re.compile(r"^Domain (?P<domid>\d+) has shut down, reason code (?P<code
 _ACTION = re.compile(r"^Action for shutdown reason code -?\d+ is (?P<action>[\w-]+)", re.MULTILINE)
 _CREATED = re.compile(r"\bDomain (?P<domid>[1-9]\d*):")
 _GUEST_LINE = "(d{domid})"
+_STUB_SERIAL = 3
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,29 @@ def terminals(store: Mapping[str, str]) -> dict[str, str]:
             found["serial port" if port[1] == "0" else f"serial port {port[1]}"] = tty
         elif path == "console/tty" and tty:
             found["console"] = tty
+    return found
+
+
+def stub_domain(store: Mapping[str, str]) -> int:
+    """Return the number of the stub domain with the guest's device model, 0 when that runs in dom0.
+
+    libxl__spawn_stub_dm() of tools/libs/light/libxl_dm.c writes it.
+    """
+    number = store.get("image/device-model-domid", "")
+    return int(number) if number.isdigit() else 0
+
+
+def stub_terminals(store: Mapping[str, str]) -> dict[str, str]:
+    """Return the terminals in dom0 that a guest's serial ports lead to through the stub domain with this `store`.
+
+    They are its consoles from the fourth on (STUBDOM_CONSOLE_SERIAL of tools/libs/light/libxl_internal.h).
+    """
+    found = {}
+    for path, tty in store.items():
+        console = re.fullmatch(r"device/console/(\d+)/tty", path)
+        if console and tty and int(console[1]) >= _STUB_SERIAL:
+            number = int(console[1]) - _STUB_SERIAL
+            found["serial port" if number == 0 else f"serial port {number}"] = tty
     return found
 
 

@@ -26,12 +26,15 @@ from xenqemu.lab.staging import StagedGuest, StageOptions, shared_disks, stage_g
 from xenqemu.lab.tree import names_tree, series_of
 from xenqemu.state import write_atomic
 from xenqemu.ui import Ui
+from xenqemu.vm.model import GuestView
 from xenqemu.vm.xlcfg import XlConfig
 
 _MIB = 1 << 20
 # What Xen keeps for itself, and for the tables and the video memory of a guest.
 _XEN_MIB = 192
 _GUEST_MIB = 64
+# LIBXL_LINUX_STUBDOM_MEM of tools/libs/light/libxl_internal.h.
+_STUB_MIB = 128
 _USUAL = HostWish()
 
 
@@ -185,7 +188,10 @@ def host_options(
     plain = HostOptions(extra_xen_arguments=("guest_loglvl=all",), iommu=wanted.iommu, host_pci=wanted.pci)
     files = sum(_size(file) for file in overlay) // _MIB
     dom0 = plain.dom0_memory_mib + 2 * files
-    sizes = [max(guest.view.memory, guest.view.max_memory) + guest.view.video_memory + _GUEST_MIB for guest in guests]
+    sizes = [
+        max(guest.view.memory, guest.view.max_memory) + guest.view.video_memory + _GUEST_MIB + _stub_mib(guest.view)
+        for guest in guests
+    ]
     memory = max(plain.memory_mib, dom0 + (sum(sizes) if together else max(sizes, default=0)) + _XEN_MIB)
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // _MIB
     if memory > there:
@@ -194,6 +200,11 @@ def host_options(
             "lower memory= in the config",
         )
     return replace(plain, memory_mib=memory, dom0_memory_mib=dom0)
+
+
+def _stub_mib(view: GuestView) -> int:
+    """Return how much memory the guest's stub domain has: libxl__spawn_stub_dm() adds as much as video memory."""
+    return (view.stubdomain.memory or _STUB_MIB) + view.video_memory if view.stubdomain.enabled else 0
 
 
 def _size(file: OverlayFile) -> int:

@@ -216,7 +216,8 @@ def _stage_disk(disk: Disk, view: GuestView, options: StageOptions, stage: _Stag
         return disk.spec
     target = options.folder / disk.target
     _pass_in(str(target), target, options.writable and disk.writable, disk.vdev, stage, depth=0)
-    if disk.backendtype or disk.format != "raw" or backend != "qdisk":
+    # A stub domain's device model has no more of a disk than the block device that dom0 serves to it.
+    if disk.backendtype or disk.format != "raw" or backend != "qdisk" or view.stubdomain.enabled:
         return disk.spec
     # A file is a block device in dom0, which libxl would serve by itself; here it would leave it to the device model.
     spec = f"backendtype=qdisk,{disk.spec}"

@@ -9,6 +9,7 @@ from pathlib import Path
 from xenqemu.lab.base import stale_bases
 from xenqemu.lab.packaged import stale_packaged
 from xenqemu.state import StateDir, disk_usage
+from xenqemu.stubdom.parts import stale_parts
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,10 @@ def list_bases(state: StateDir) -> tuple[StoredBase, ...]:
 
 
 def prunable(state: StateDir, *, everything: bool) -> tuple[Path, ...]:
-    """Return the folders that nobody needs: bases and packaged device models that are out of date.
+    """Return the folders that nobody needs: bases, packaged device models, parts of stub domains that are out of date.
 
     With `everything` all of them, and the runs' logs.
     """
     if everything and state.lab.is_dir():
         return tuple(sorted(state.lab.iterdir()))
-    return (*stale_bases(state), *stale_packaged(state))
+    return (*stale_bases(state), *stale_packaged(state), *stale_parts(state))

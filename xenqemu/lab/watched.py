@@ -10,7 +10,16 @@ from typing import Any
 
 from xenqemu.errors import LabError
 from xenqemu.lab import screen
-from xenqemu.lab.domain import Life, guest_lines, read_life, read_rollup, read_store, terminals
+from xenqemu.lab.domain import (
+    Life,
+    guest_lines,
+    read_life,
+    read_rollup,
+    read_store,
+    stub_domain,
+    stub_terminals,
+    terminals,
+)
 from xenqemu.lab.host import Host
 from xenqemu.lab.result import Memory
 from xenqemu.lab.screen import Screen
@@ -70,7 +79,7 @@ class WatchedGuest:
             if port.startswith("file:"):
                 path = port.removeprefix("file:")
                 self._sources["serial port" if number == 0 else f"serial port {number}"] = path
-        self._terminals = terminals(self.store)
+        self._terminals = self._found_terminals(self.store)
         for number, (port, tty) in enumerate(self._terminals.items()):
             path = f"{LOGS}/{self.domid}-{number}.text"
             self._host.start(("socat", "-u", f"OPEN:{tty},rdonly,noctty", f"OPEN:{path},creat,append"))
@@ -79,6 +88,11 @@ class WatchedGuest:
         self._sources = dict(sorted(self._sources.items(), key=lambda source: (source[0] == "console", source[0])))
         for path in self._sources.values():
             self._wait_for(path)
+
+    def _found_terminals(self, store: Mapping[str, str]) -> dict[str, str]:
+        """Return where the domain with this `store` writes, its stub domain's terminals included."""
+        stub = stub_domain(store)
+        return {**terminals(store), **(stub_terminals(self._stored(stub)) if stub else {})}
 
     def _wait_for(self, path: str) -> None:
         until = time.monotonic() + _OPEN_SECONDS
@@ -115,7 +129,17 @@ class WatchedGuest:
     def words(self) -> dict[str, str]:
         """Return what the steps of its case can name."""
         self._follow_domain()
-        return {**self._files, "name": self._view.name, "domid": str(self.domid), "pid": str(self.pid)}
+        return {
+            **self._files,
+            "name": self._view.name,
+            "domid": str(self.domid),
+            "pid": str(self.pid),
+            **self._stub_words(),
+        }
+
+    def _stub_words(self) -> dict[str, str]:
+        stub = stub_domain(self.store)
+        return {"stub": str(stub)} if stub else {}
 
     def _follow_domain(self) -> None:
         """Look whether the guest has become another domain: after a reboot, a restore or a migration.
@@ -124,7 +148,7 @@ class WatchedGuest:
         """
         self._followed = time.monotonic()
         domid = self.current_domid()
-        if domid not in (0, self.domid) and terminals(self._stored(domid)).keys() >= self._terminals.keys():
+        if domid not in (0, self.domid) and self._found_terminals(self._stored(domid)).keys() >= self._terminals.keys():
             self.domid = domid
             self.listen()
 

@@ -12,6 +12,7 @@ from xenqemu.vm.guest import parse_xl, view_xl
 from xenqemu.vm.libvirt import Domain, is_xml, parse_domain, set_emulator
 from xenqemu.vm.model import QEMU_XEN, TRADITIONAL, GuestView
 from xenqemu.vm.replace import ConfigFile
+from xenqemu.vm.stubdom import StubImages
 from xenqemu.vm.xlcfg import Value, XlConfig, edit
 
 _LIBVIRT = Path("/etc/libvirt")
@@ -78,27 +79,36 @@ def understand(file: ConfigFile) -> XlVm | LibvirtVm:
     return XlVm(file, config, view_xl(config, file.path.parent))
 
 
-def rewrite(vm: XlVm | LibvirtVm, binary: Path, *, legacy: bool, force: bool) -> Rewrite:
+def rewrite(
+    vm: XlVm | LibvirtVm, binary: Path, *, legacy: bool, force: bool, stubdom: StubImages | None = None
+) -> Rewrite:
     """Return what becomes of `vm` when it shall use `binary`; `legacy` writes what only the oldest toolstacks read.
 
-    Raises `VmConfigError` for what must not be changed without `force`.
+    With a `stubdom` its device model is to be the one in that stub domain, and `binary` what serves that in dom0.
+    Raises `VmConfigError` for what must not be changed without `force`, or cannot be said in that format.
     """
     if isinstance(vm, XlVm):
-        return _rewrite_xl(vm, binary, legacy=legacy, force=force)
+        return _rewrite_xl(vm, binary, stubdom, legacy=legacy, force=force)
+    if stubdom is not None:
+        raise VmConfigError(
+            f"{printable(vm.file.path)}: libvirt has no setting for a device model in a stub domain",
+            "`virsh domxml-to-native xen-xl` makes an xl.cfg of it",
+        )
     return _rewrite_libvirt(vm, binary, legacy=legacy, force=force)
 
 
-def _rewrite_xl(vm: XlVm, binary: Path, *, legacy: bool, force: bool) -> Rewrite:
+def _rewrite_xl(vm: XlVm, binary: Path, stubdom: StubImages | None, *, legacy: bool, force: bool) -> Rewrite:
     config, view = vm.config, vm.view
     notes = [f"xl refuses this config: {refusal}" for refusal in view.refusals]
-    if not view.hvm and not force:
+    if not view.hvm and (stubdom is not None or not force):
         reason = f"{_GUESTS[view.type]} ({view.type_reason}) has no device model but for its backends"
         return Rewrite(config.data, notes=tuple(notes), left_alone=reason)
     wanted = _settings(config, os.fspath(binary), notes, legacy=legacy, force=force)
+    wanted |= stubdom.settings(max(view.memory, view.max_memory)) if stubdom is not None else {}
     changes = tuple(
         Setting(name, _shown(config.get(name)), value) for name, value in wanted.items() if config.get(name) != value
     )
-    notes += _contradictions(view, config, binary)
+    notes += _contradictions(view, config, binary, asked=stubdom is not None)
     return Rewrite(edit(config, wanted), changes, tuple(notes))
 
 
@@ -128,11 +138,13 @@ def _settings(config: XlConfig, binary: str, notes: list[str], *, legacy: bool, 
     return wanted
 
 
-def _contradictions(view: GuestView, config: XlConfig, binary: Path) -> list[str]:
+def _contradictions(view: GuestView, config: XlConfig, binary: Path, *, asked: bool) -> list[str]:
     """Return what else in the config is about another device model than `binary`; it is left as it is."""
     notes = []
     stubdomain = [name for name in config.effective() if name.startswith("stubdomain_")]
-    if view.stubdomain.enabled:
+    if asked:
+        notes.append(f"the device model is the one in the stub domain, and {binary.name} serves that domain's consoles")
+    elif view.stubdomain.enabled:
         # libxl__spawn_stub_dm in tools/libs/light/libxl_dm.c hands the guest's device_model on to the stub domain.
         notes.append(
             "device_model_stubdomain_override is set: the guest's device model is the one in the stub domain, and "

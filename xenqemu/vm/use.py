@@ -17,6 +17,7 @@ from xenqemu.vm.originals import USE, Originals
 from xenqemu.vm.replace import MAX_SIZE, ConfigFile, about_links, read_config, resolve
 from xenqemu.vm.result import CHANGED, LEFT_ALONE, NOT_WRITTEN, UNCHANGED, FileResult, distinct, refused
 from xenqemu.vm.rewrite import LibvirtVm, XlVm, rewrite, understand
+from xenqemu.vm.stubdom import StubImages
 from xenqemu.vm.transaction import Edit, apply, batches, editing, locked
 
 # What lies beside configs in /etc/xen, and is no config in use: backups, Xen's own examples (tools/examples).
@@ -27,12 +28,14 @@ _NOT_IN_USE = ("*~", "*.example", "*.bak", "*.orig", "*.old", "*.rpm*", "*.dpkg-
 class UseRequest:
     """What `vm use` was asked: which `configs`, and which folder's HVM guests, are to use `binary`.
 
-    `whole`: all or none. `force` also changes configs that are better left alone; see `rewrite`.
+    With a `stubdom` they are to have their device model in it. `whole`: all or none. `force` also changes configs that
+    are better left alone; see `rewrite`.
     """
 
     binary: Binary
     configs: tuple[Path, ...] = ()
     all_hvm: Path | None = None
+    stubdom: StubImages | None = None
     legacy: bool = False
     whole: bool = False
     force: bool = False
@@ -96,7 +99,7 @@ def _plan(path: Path, named: Path, request: UseRequest, *, found: bool) -> tuple
         vm = _understand(file, found=found)
         if vm is None:
             return None, None
-        new = rewrite(vm, request.binary.path, legacy=request.legacy, force=request.force)
+        new = rewrite(vm, request.binary.path, legacy=request.legacy, force=request.force, stubdom=request.stubdom)
         if new.left_alone:
             return FileResult(named, LEFT_ALONE, new.left_alone, notes=new.notes), None
         if new.content == file.content:
