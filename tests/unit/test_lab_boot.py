@@ -231,6 +231,31 @@ def test_steps_have_to_hold(host: FakeHost, run: Boot) -> None:
     assert result.reason == "step 2, in dom0 `ping x`: it said other than expected: 3 packets, 0% loss"
 
 
+def test_what_a_step_has_measured_goes_with_the_result(
+    host: FakeHost, run: Boot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when a later step fails; the client talks to the VNC server that xenstore names."""
+    passwords = []
+
+    def view(stream: object, *, password: str | None, timeout: float) -> str:
+        passwords.append(password)
+        return "a viewer"
+
+    def look(host: object, session: watched.WatchedGuest, steps: object) -> None:
+        with session.viewer() as viewer:
+            session.note({"viewer": viewer})
+        raise LabError("step 2, x: no")
+
+    monkeypatch.setattr("xenqemu.lab.watched.view", view)
+    monkeypatch.setattr("xenqemu.lab.steps.take", look)
+    host.later = {SERIAL: b"guest login: "}
+    result = run(staged(CONFIG + "vncpasswd='geheim'\n"), steps=(Dom0Step(("true",)),))
+    assert (result.booted, result.reason) == (False, "step 2, x: no")
+    assert result.figures == ({"viewer": "a viewer"},)
+    assert passwords == ["geheim"]
+    assert ("socat", "-", "TCP:127.0.0.1:5907") in host.commands
+
+
 def test_a_screenshot(host: FakeHost, run: Boot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host.later = {SERIAL: b"guest login: "}
     passwords = []

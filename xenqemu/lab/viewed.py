@@ -118,12 +118,14 @@ class Views:
         Raises `LabError` when something else comes of it than the step says.
         """
         deadline = time.monotonic() + step.within
+        seen, used = self._seen(), self._used()
         self._host.write(_MODE, step.tracking.encode())
         viewer = self._connected(step, deadline)
         if step.settles and self._settled != step.tracking:
             # What the device model has not heard of yet it hears the next time it asks.
             viewer.watch(lambda: True, _QUIET, deadline - time.monotonic())
-        seen, used = self._seen(), self._used()
+        if step.settles:
+            seen, used = self._seen(), self._used()
         if step.line:
             said = ask(step.line)
             done: Callable[[], bool] = lambda: said() is not None  # noqa: E731
