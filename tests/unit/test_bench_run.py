@@ -309,7 +309,7 @@ def test_a_start_is_counted_without_a_network_card(
     image = tmp_path / "disk.img"
     image.write_bytes(bytes(3 << 20))
     disk = SimpleNamespace(disk=SimpleNamespace(path=image))
-    view = SimpleNamespace(memory=64, max_memory=64, video_memory=8)
+    view = SimpleNamespace(memory=64, max_memory=64, video_memory=8, stubdomain=SimpleNamespace(enabled=False))
     staged: list[tuple[Any, ...]] = []
 
     def stage_case(*given: Any) -> Any:
