@@ -178,6 +178,10 @@ def test_newer_and_damaged_parts(parts: Parts, recipe: Recipe, state: StateDir, 
     assert stale_parts(state) == prunable(state, everything=False) == (folder,)
 
 
+def test_a_larger_device_model_takes_more_memory() -> None:
+    assert [stub_memory(size << 20) for size in (1, 15, 17, 40)] == [96, 96, 102, 171]
+
+
 def test_hypercalls_of_the_device_model_are_let_through(recipe: Recipe) -> None:
     """Since XSA-482 the kernel refuses them otherwise, and QEMU cannot populate the guest's memory."""
     assert recipe.parameters["xen-privcmd"] == "unrestricted=1"
@@ -188,7 +192,7 @@ def test_the_file_system(parts: Parts, model: DeviceModel, tmp_path: Path) -> No
     assert [program.name for program in programs] == ["add-disk", "end-guest", "from-console", "relay"]
     assert max(program.stat().st_size for program in programs) < 16384
     made = write_stub_domain(parts, model, programs, tmp_path)
-    assert (made.kernel, made.kernel.read_bytes(), made.memory) == (tmp_path / "vmlinuz", b"kernel", stub_memory())
+    assert (made.kernel, made.kernel.read_bytes(), made.memory) == (tmp_path / "vmlinuz", b"kernel", 96)
     entries = unpacked(made.initramfs)
     for name, file in (
         ("init", FILES / "init"),

@@ -74,7 +74,7 @@ def write_stub_domain(
         write_content_size=True,
     )
     packed = zstandard.ZstdCompressor(compression_params=parameters).compress(archive.getbuffer())
-    made = StubDomain(folder / KERNEL, folder / INITRAMFS, stub_memory())
+    made = StubDomain(folder / KERNEL, folder / INITRAMFS, stub_memory(len(archive.getbuffer())))
     write_atomic(made.kernel, parts.kernel.read_bytes())
     write_atomic(made.initramfs, packed)
     facts = {

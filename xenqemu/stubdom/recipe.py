@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,8 +22,8 @@ _DECIDING = ("stubdom.toml", "parts.py", "recipe.py")
 class Recipe:
     """What to take for a Xen of one series, see stubdom.toml; `host` has the suites, and where a kernel's files are.
 
-    `modules` are kernel modules by when they are loaded, in order, `parameters` those of some; `memory` is in MiB.
-    `digest` covers all that decides on what is taken from packages.
+    `modules` are kernel modules by when they are loaded, in order, `parameters` those of some. `digest` covers all that
+    decides on what is taken from packages.
     """
 
     host: HostRecipe
@@ -34,7 +35,6 @@ class Recipe:
     parameters: Mapping[str, str]
     firmware: tuple[str, ...]
     without_firmware: tuple[str, ...]
-    memory: int
     digest: str
 
 
@@ -43,9 +43,10 @@ def _data() -> dict[str, Any]:
     return tomllib.loads((_FOLDER / "stubdom.toml").read_text(encoding="utf-8"))
 
 
-def stub_memory() -> int:
-    """Return how many MiB a stub domain is given, beside what libxl adds for the guest's video memory."""
-    return int(_data()["config"]["memory"])
+def stub_memory(unpacked: int) -> int:
+    """Return how many MiB a stub domain takes whose file system has so many bytes, beside what libxl adds."""
+    data = _data()["memory"]
+    return int(data["enough"] + math.ceil(max(0, unpacked / (1 << 20) - data["fits"]) * data["more"]))
 
 
 def libc_files() -> tuple[str, ...]:
@@ -73,6 +74,5 @@ def load_recipe(host: HostRecipe) -> Recipe:
         parameters=data["modules"]["parameters"],
         firmware=tuple(data["firmware"]["files"]),
         without_firmware=tuple(data["firmware"]["without"]),
-        memory=stub_memory(),
         digest=digest.hexdigest(),
     )
