@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from xenqemu.archive.apt import Kind, PrivateApt, complaint, require_apt
 from xenqemu.archive.mirrors import machine_archive
 from xenqemu.errors import LabError, MissingError
 from xenqemu.proc import run
-from xenqemu.state import StateDir
+from xenqemu.state import StateDir, publish
 from xenqemu.ui import Ui
 
 _ALTERNATIVE = "the lab needs a Debian with its package archive in /etc/apt"
@@ -166,3 +166,18 @@ def unpack(closure: Closure, folder: Path) -> Unpacked:
 
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         return Unpacked(list(pool.map(one, closure.files.items())))
+
+
+def make_of(closure: Closure, folder: Path, state: StateDir, assemble: Callable[[Unpacked, Path], None]) -> Path:
+    """Have `assemble` make something of the packages' files in an empty folder, which becomes `folder`; return that.
+
+    A `folder` that is there, which the caller has found damaged, gives way. Raises what `unpack` and `assemble` raise.
+    """
+    with state.scratch("packages") as scratch:
+        packages, made = scratch / "packages", scratch / "made"
+        packages.mkdir()
+        made.mkdir()
+        assemble(unpack(closure, packages), made)
+        if folder.exists():
+            folder.rename(scratch / "damaged")
+        return publish(made, folder)

@@ -8,13 +8,14 @@ import os
 import shutil
 import stat
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path, PurePosixPath
 
-from xenqemu.archive.packages import Closure, Unpacked, fetch_closure, merged, unpack
+from xenqemu.archive.packages import Closure, Unpacked, fetch_closure, make_of, merged
 from xenqemu.lab.base import with_libraries
 from xenqemu.lab.cpio import Entry, regular
 from xenqemu.lab.recipe import Recipe, load_recipe
-from xenqemu.state import StateDir, publish, write_atomic
+from xenqemu.state import StateDir, write_atomic
 from xenqemu.ui import Ui
 
 _KIND = "packaged"
@@ -77,15 +78,7 @@ def _make(recipe: Recipe, state: StateDir, ui: Ui, *, refresh: bool) -> Path:
     folder = state.lab / f"{_KIND}-{recipe.series}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     if (folder / recipe.device_model["program"]).is_file():
         return folder
-    with state.scratch(_KIND) as scratch:
-        packages, made = scratch / "packages", scratch / "made"
-        packages.mkdir()
-        made.mkdir()
-        _assemble(recipe, closure, unpack(closure, packages), made)
-        if folder.exists():  # damaged, or it would have been taken
-            folder.rename(scratch / "damaged")
-        publish(made, folder)
-    return folder
+    return make_of(closure, folder, state, partial(_assemble, recipe, closure))
 
 
 def _assemble(recipe: Recipe, closure: Closure, unpacked: Unpacked, folder: Path) -> None:

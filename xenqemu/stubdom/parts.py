@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from xenqemu.archive.packages import Closure, Unpacked, fetch_closure, unpack
+from xenqemu.archive.packages import Closure, Unpacked, fetch_closure, make_of
 from xenqemu.errors import LabError
 from xenqemu.lab.base import with_libraries
 from xenqemu.lab.kmod import load_order, module_name
-from xenqemu.state import StateDir, publish, write_atomic
+from xenqemu.state import StateDir, write_atomic
 from xenqemu.stubdom.model import ModuleFile, Parts
 from xenqemu.stubdom.recipe import Recipe
 from xenqemu.ui import Ui
@@ -79,15 +80,7 @@ def _make(recipe: Recipe, state: StateDir, ui: Ui, *, refresh: bool) -> Path:
     folder = state.lab / f"{_KIND}-{recipe.host.series}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     if _load(folder) is not None:
         return folder
-    with state.scratch(_KIND) as scratch:
-        packages, made = scratch / "packages", scratch / "made"
-        packages.mkdir()
-        made.mkdir()
-        _assemble(recipe, closure, unpack(closure, packages), made)
-        if folder.exists():  # damaged, or it would have been taken
-            folder.rename(scratch / "damaged")
-        publish(made, folder)
-    return folder
+    return make_of(closure, folder, state, partial(_assemble, recipe, closure))
 
 
 def _assemble(recipe: Recipe, closure: Closure, unpacked: Unpacked, folder: Path) -> None:
