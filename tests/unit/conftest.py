@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.unit.fake_qemu import write_fake_qemu
 from tests.unit.fakeqemu import CONFIGURE, MAIN, other_source
+from tests.unit.keys import Signer, signer
 from tests.unit.trees import diff, patch_text, write_series
 from tests.unit.xens import make_prefix
 from xenqemu import resources
@@ -62,3 +64,10 @@ def fake_xen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("xen") / "install"
     make_prefix(root / "usr/local")
     return root
+
+
+@pytest.fixture(scope="module")
+def key() -> Iterator[Signer]:
+    """The key of a package archive of our own."""
+    with signer("archive") as made:
+        yield made

@@ -7,7 +7,6 @@ import json
 import lzma
 import stat
 import struct
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import pytest
 import zstandard
 
 from tests.unit.fake_archive import FakeArchive
-from tests.unit.keys import Signer, signer
+from tests.unit.keys import Signer
 from tests.unit.read_cpio import Read, read_archive
 from xenqemu.archive.mirrors import machine_archive
 from xenqemu.boot_pipeline import prune_cache
@@ -43,12 +42,6 @@ def bzimage(payload: bytes, sectors: int = 4) -> bytes:
     image[0x202:0x206] = b"HdrS"
     struct.pack_into("<II", image, 0x248, 16, len(payload))
     return bytes(image) + payload + b"something else"
-
-
-@pytest.fixture(scope="module")
-def key() -> Iterator[Signer]:
-    with signer("archive") as made:
-        yield made
 
 
 @pytest.fixture

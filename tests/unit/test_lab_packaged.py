@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
 
 from tests.unit.fake_archive import FakeArchive
-from tests.unit.keys import Signer, signer
+from tests.unit.keys import Signer
 from xenqemu.archive.mirrors import machine_archive
 from xenqemu.archive.naming import names_packaged
 from xenqemu.boot_pipeline import find_device_model
@@ -33,12 +32,6 @@ def libc_files() -> dict[str, bytes | str]:
     names = ("ld-linux-x86-64.so.2", "libc.so.6", "libgcc_s.so.1")
     files: dict[str, bytes | str] = {f"{LIBRARIES}/{name}": (system / name).read_bytes() for name in names}
     return {**files, "lib64/ld-linux-x86-64.so.2": f"/{LIBRARIES}/ld-linux-x86-64.so.2"}
-
-
-@pytest.fixture(scope="module")
-def key() -> Iterator[Signer]:
-    with signer("archive") as made:
-        yield made
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,12 +33,6 @@ class Told(QuietUi):
 
     def warn(self, text: str) -> None:
         self.warnings.append(text)
-
-
-@pytest.fixture(scope="module")
-def key() -> Iterator[Signer]:
-    with signer("archive") as made:
-        yield made
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import subprocess
 import termios
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from click.testing import CliRunner
 from packaging.version import Version
 
 from tests.unit.fake_archive import FakeArchive
-from tests.unit.keys import Signer, signer
+from tests.unit.keys import Signer
 from tests.unit.read_cpio import Read, read_archive
 from xenqemu.archive.mirrors import machine_archive
 from xenqemu.cli.main import cli
@@ -47,12 +46,6 @@ LIBC = ("ld-linux-x86-64.so.2", "libc.so.6", "libm.so.6")
 
 def module(*needs: str) -> bytes:
     return b"\x7fELF code\0name=x\0depends=" + ",".join(needs).encode() + b"\0retpoline=Y\0"
-
-
-@pytest.fixture(scope="module")
-def key() -> Iterator[Signer]:
-    with signer("archive") as made:
-        yield made
 
 
 @pytest.fixture
@@ -102,11 +95,6 @@ def archive(tmp_path: Path, key: Signer, monkeypatch: pytest.MonkeyPatch) -> Fak
     etc = made.etc(tmp_path / "etc")
     monkeypatch.setattr("xenqemu.archive.packages.machine_archive", lambda: machine_archive(etc, etc / "os-release"))
     return made
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> StateDir:
-    return StateDir(tmp_path / "state").create()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ from packaging.version import Version
 
 from tests.unit import xens
 from tests.unit.fake_archive import FakeArchive
-from tests.unit.keys import Signer, signer
+from tests.unit.keys import Signer
 from xenqemu import xen
 from xenqemu.archive.mirrors import machine_archive
 from xenqemu.errors import MissingError, UnservedError
@@ -26,12 +25,6 @@ MULTIARCH = "usr/lib/x86_64-linux-gnu"
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return xens.make_prefix(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture(scope="module")
-def key() -> Iterator[Signer]:
-    with signer("archive") as made:
-        yield made
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 from importlib import resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from xenqemu.errors import MissingError
@@ -35,16 +34,11 @@ def assemble(folder: Path, variant: BootSector = BootSector.STAYS, program: str 
     Raises `MissingError` when there are no binutils for x86.
     """
     source = resources.files("xenqemu.lab") / "guests" / program
-    return assemble_source(source, folder, *([variant.value] if variant.value else ()))
-
-
-def assemble_source(source: Traversable, folder: Path, *symbols: str) -> bytes:
-    """Return the machine code of a boot sector's `source` with each of `symbols` defined; see `assemble`."""
+    symbols = ["--defsym", f"{variant.value}=1"] if variant.value else []
     object_file, binary = folder / "boot-sector.o", folder / "boot-sector.bin"
-    defined = [word for symbol in symbols for word in ("--defsym", f"{symbol}=1")]
     try:
         with resources.as_file(source) as path:
-            run(["as", "--32", *defined, "-o", object_file, path])
+            run(["as", "--32", *symbols, "-o", object_file, path])
         # Without --build-id=none a linker whose default it is would put a note in front of the code.
         link = ["ld", "-m", "elf_i386", "--oformat", "binary", "--build-id=none", "-Ttext", _ORIGIN, "-e", "_start"]
         run([*link, "-o", binary, object_file])

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import struct
-from importlib import resources
 from pathlib import Path
 
 from xenqemu.errors import LabError
-from xenqemu.lab.assemble import assemble_source
+from xenqemu.lab.assemble import assemble
 from xenqemu.lab.disk_image import SECTOR
 
+_LOADER = "loader/linux-loader.S"
 _ENTRIES = 4
 _TABLE = 510 - 12 * _ENTRIES
 # Where things go: REAL_MODE_SEGMENT of linux-loader.S, and as Documentation/arch/x86/boot.rst of Linux advises.
@@ -52,8 +52,7 @@ def linux_disk(kernel: bytes, initramfs: bytes, cmdline: str, folder: Path) -> b
     struct.pack_into("<H", setup, _HEAP, _HEAP_END)
     struct.pack_into("<I", setup, _CMDLINE_POINTER, _CMDLINE)
     pieces = ((bytes(setup), _REAL_MODE), (line, _CMDLINE), (kernel[size:], _KERNEL), (initramfs, ramdisk))
-    source = resources.files("xenqemu.lab") / "guests" / "loader" / "linux-loader.S"
-    code = bytearray(assemble_source(source, folder))
+    code = bytearray(assemble(folder, program=_LOADER))
     disk = bytearray()
     for number, (content, address) in enumerate(pieces):
         first, sectors = 1 + len(disk) // SECTOR, -(-len(content) // SECTOR)

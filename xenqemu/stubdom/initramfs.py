@@ -14,8 +14,9 @@ from xenqemu.lab.cpio import Entry, directory, link, regular, write_archive
 from xenqemu.lab.device_model import DeviceModel
 from xenqemu.proc import CommandFailedError, run
 from xenqemu.state import write_atomic
-from xenqemu.stubdom.model import INITRAMFS, KERNEL, MANIFEST, Parts, StubDomain
+from xenqemu.stubdom.model import Parts, StubDomain
 from xenqemu.stubdom.recipe import FILES, libc_files, stub_memory
+from xenqemu.vm.stubdom import KERNEL, MANIFEST, RAMDISK
 
 _FOLDERS = ("dev", "proc", "sys", "run", "tmp", "var", "etc")
 _SCRIPTS = ("bridge", "hotplug")
@@ -74,7 +75,7 @@ def write_stub_domain(
         write_content_size=True,
     )
     packed = zstandard.ZstdCompressor(compression_params=parameters).compress(archive.getbuffer())
-    made = StubDomain(folder / KERNEL, folder / INITRAMFS, stub_memory(len(archive.getbuffer())))
+    made = StubDomain(folder / KERNEL, folder / RAMDISK, stub_memory(len(archive.getbuffer())))
     write_atomic(made.kernel, parts.kernel.read_bytes())
     write_atomic(made.initramfs, packed)
     facts = {

@@ -6,10 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-KERNEL = "vmlinuz"
-INITRAMFS = "initramfs.zst"
-MANIFEST = "manifest.json"
-
 
 @dataclass(frozen=True)
 class ModuleFile:
@@ -26,9 +22,9 @@ class Parts:
     """What a stub domain has from the package archive, without a device model.
 
     `kernel` is a bzImage that Xen boots as a PV guest, of release `kernel_release`, `modules` are in the order to load
-    them. `programs` are files by their name
-    in /bin, `libraries` what these need by soname, the dynamic loader among them, `libc` all files of the C library by
-    name, `firmware` the device model's data by file name. `packages` says which version of each package it came from.
+    them. `programs` are files by their name in /bin, `libraries` what these need by soname, the dynamic loader among
+    them, `libc` all files of the C library by name, `firmware` the device model's data by file name. `packages` says
+    which version of each package it came from.
     """
 
     series: str

@@ -10,8 +10,8 @@ from pathlib import Path
 from xenqemu.errors import MissingError, UsageError
 
 BUILT_HERE = Path("dist/stubdom")
-# Of xenqemu.stubdom.model: this stage comes before that one.
-_KERNEL, _RAMDISK, _MANIFEST = "vmlinuz", "initramfs.zst", "manifest.json"
+# Its files there.
+KERNEL, RAMDISK, MANIFEST = "vmlinuz", "initramfs.zst", "manifest.json"
 # What the stub domain's kernel is told: its messages go to the device model's log, and cost time.
 _CMDLINE = "quiet"
 # Each page of the guest's that the device model maps has an entry of 8 bytes in a page table, and it maps more and more
@@ -45,7 +45,7 @@ def choose_stubdom(named: Path | None = None) -> StubImages:
     Raises `UsageError` when there is none in `named`, `MissingError` when there is none to take.
     """
     folder = Path(os.path.abspath(named or BUILT_HERE))  # noqa: PTH100 (resolve() would follow a link that is meant)
-    images = StubImages(folder / _KERNEL, folder / _RAMDISK, _memory(folder))
+    images = StubImages(folder / KERNEL, folder / RAMDISK, _memory(folder))
     if images.memory and images.kernel.is_file() and images.ramdisk.is_file():
         return images
     if named is not None:
@@ -59,7 +59,7 @@ def choose_stubdom(named: Path | None = None) -> StubImages:
 def _memory(folder: Path) -> int:
     """Return how much memory the stub domain in `folder` takes, 0 when that does not say."""
     try:
-        memory = json.loads((folder / _MANIFEST).read_bytes())["memory"]
+        memory = json.loads((folder / MANIFEST).read_bytes())["memory"]
     except (OSError, ValueError, KeyError, TypeError):
         return 0
     return memory if isinstance(memory, int) else 0
