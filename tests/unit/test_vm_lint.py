@@ -29,6 +29,7 @@ memory = 256
 device_model_override = "DM"
 device_model_version = "qemu-xen"
 """
+STUBDOMAIN = "device_model_stubdomain_override = 1\n"
 QCOW2 = b"QFI\xfb\0\0\0\3"
 
 
@@ -41,17 +42,19 @@ def _no_xen_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _pci_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    devices = tmp_path / "pci"
+    bus = tmp_path / "pci"
     for address, driver in (
         ("0000:03:00.0", "e1000e"),
         ("0000:04:00.0", "pciback"),
         ("0000:04:00.1", "pciback"),
         ("0000:06:00.0", ""),
     ):
-        (devices / address).mkdir(parents=True)
+        (bus / "devices" / address).mkdir(parents=True)
         if driver:
-            (devices / address / "driver").symlink_to(f"../../drivers/{driver}")
-    monkeypatch.setattr(pci_module, "_DEVICES", devices)
+            (bus / "devices" / address / "driver").symlink_to(f"../../drivers/{driver}")
+    (bus / "drivers" / "pciback").mkdir(parents=True)
+    (bus / "drivers" / "pciback" / "allow_interrupt_control").write_text("0000:04:00.1\n")
+    monkeypatch.setattr(pci_module, "_BUS", bus)
 
 
 @pytest.fixture
@@ -132,6 +135,35 @@ def test_devices_of_the_host_are_looked_for_where_xen_runs(
     assert found(run(folder, state, f'{BASE}pci = ["{spec}"]', binary)) == rules
     path = folder / "a.cfg"
     assert found(lint_config(path, state, binary=binary, here=False)) == set()
+
+
+@pytest.mark.parametrize(
+    ("spec", "rules"),
+    [
+        ("0000:04:00.0", {"pci-stubdomain-interrupts"}),
+        ("0000:04:00.1", set()),
+        ("0000:04:00.*@10", {"pci-stubdomain-interrupts"}),
+        ("0000:03:00.0", {"pci-in-use"}),
+        ("0000:05:00.0", {"pci-missing"}),
+    ],
+)
+def test_a_stub_domain_has_to_be_let_switch_on_the_interrupts_of_its_guests_device(
+    folder: Path, state: StateDir, monkeypatch: pytest.MonkeyPatch, spec: str, rules: set[str]
+) -> None:
+    binary = make_device_model(folder / "dm")
+    text = f'{BASE}pci = ["{spec}"]\n{STUBDOMAIN}'
+    assert not rules & found(run(folder, state, text, binary))
+    monkeypatch.setattr(lint_module, "running_xen", lambda: "4.17")
+    assert {rule for rule in found(run(folder, state, text, binary)) if rule.startswith("pci-")} == rules
+
+
+def test_without_pciback_no_interrupts_are_given_away(
+    folder: Path, state: StateDir, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "pci" / "drivers" / "pciback" / "allow_interrupt_control").unlink()
+    monkeypatch.setattr(lint_module, "running_xen", lambda: "4.17")
+    text = f'{BASE}pci = ["0000:04:00.1"]\n{STUBDOMAIN}'
+    assert "pci-stubdomain-interrupts" in found(run(folder, state, text, make_device_model(folder / "dm")))
 
 
 def test_findings_are_worst_first_and_name_their_line(folder: Path, state: StateDir) -> None:

@@ -88,7 +88,8 @@ class PciFacts:
 
     `whole` is an entry for all functions of a slot, `placed` whether it says to which slot of the guest, `seized`
     whether libxl is to take it from its driver. Where it was looked for on this machine, `missing` says that there is
-    none, and `driver` what has it in dom0 so that it cannot be given away.
+    none, `driver` what has it in dom0 so that it cannot be given away, and `silent` that only dom0 may switch on its
+    interrupts.
     """
 
     address: str
@@ -97,6 +98,7 @@ class PciFacts:
     seized: bool
     missing: bool
     driver: str
+    silent: bool
 
 
 @dataclass(frozen=True)
@@ -266,6 +268,7 @@ def pci_facts(guest: GuestView, *, here: bool) -> Iterator[PciFacts]:
             seized=device.seized,
             missing=state is not None and state.missing,
             driver=state.driver if state else "",
+            silent=state is not None and not (state.missing or state.driver or state.own_interrupts),
         )
 
 

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-_DEVICES = Path("/sys/bus/pci/devices")
+_BUS = Path("/sys/bus/pci")
 # What dom0's kernel leaves alone for guests; SYSFS_PCIBACK_DRIVER in tools/libs/light/libxl_pci.c.
 PCIBACK = "pciback"
+# The devices whose interrupts a domain other than dom0 may switch on (drivers/xen/xen-pciback/pci_stub.c of Linux 5.6).
+_INTERRUPTS = "allow_interrupt_control"
 _ADDRESS = re.compile(
     r"(?:(?P<domain>[0-9a-f]{1,4}):)?(?P<bus>[0-9a-f]{1,2}):(?P<device>[01]?[0-9a-f])\.(?P<function>[0-7*])"
     r"(?:@(?P<slot>[0-9a-f]{1,2}))?(?P<options>,.*)?",
@@ -46,11 +48,13 @@ class PciState:
     """How the functions that an entry names stand on this machine.
 
     `missing` where there is none. `driver` is what has one of them in dom0 other than xen-pciback (`none`: nothing),
-    empty where all are ready to be given away.
+    empty where all are ready to be given away. `own_interrupts` whether the domain that gets them may switch on their
+    interrupts itself.
     """
 
     missing: bool
     driver: str
+    own_interrupts: bool
 
 
 def parse_pci(spec: str) -> PciDevice:
@@ -70,11 +74,20 @@ def parse_pci(spec: str) -> PciDevice:
     )
 
 
-def look_at(device: PciDevice, devices: Path | None = None) -> PciState:
-    """Return how `device` stands according to sysfs (`devices`: that of this machine)."""
-    found = sorted((devices or _DEVICES).glob(device.address)) if device.address else []
+def look_at(device: PciDevice, bus: Path | None = None) -> PciState:
+    """Return how `device` stands according to sysfs (`bus`: that of this machine)."""
+    bus = bus or _BUS
+    found = sorted((bus / "devices").glob(device.address)) if device.address else []
     drivers = [_driver(path) for path in found]
-    return PciState(missing=not found, driver=next((driver for driver in drivers if driver != PCIBACK), ""))
+    try:
+        allowed = (bus / "drivers" / PCIBACK / _INTERRUPTS).read_text(encoding="ascii").split()
+    except OSError:
+        allowed = []
+    return PciState(
+        missing=not found,
+        driver=next((driver for driver in drivers if driver != PCIBACK), ""),
+        own_interrupts={path.name for path in found} <= set(allowed),
+    )
 
 
 def _driver(path: Path) -> str:
