@@ -53,6 +53,18 @@ def contract(*entries: Entry) -> Contract:
 
 GOOD = GuestResult("a", "a.cfg", created=True, booted=True, sign="up", create_seconds=5, boot_seconds=12.5)
 BAD = GuestResult("a", "a.cfg", reason="the device model exited", log=("no such thing: -x",))
+FIGURE = {
+    "situation": "idle",
+    "screen": "640x480",
+    "tracking": "on",
+    "bytes": 0,
+    "rectangles": 0,
+    "frame": 1228800,
+    "pages": 0,
+    "asked": 6,
+    "of": 300,
+    "cpu": 0.01,
+}
 WHY: dict[str, Any] = {"cause": "QEMU does not know it.", "remedy": "Use another."}
 
 
@@ -138,6 +150,12 @@ def test_a_report_as_table_and_json(report: RunReport) -> None:
     ]
     assert [one["cause"] for one in facts["cases"]] == ["", WHY["cause"], "", ""]
     assert outcome.causes(report) == ("b: QEMU does not know it. Use another.",)
+
+
+def test_what_a_guest_has_measured_is_in_the_report(report: RunReport) -> None:
+    measured = judge(case("v"), replace(GOOD, figures=(FIGURE,)), contract(), XEN, QEMU)
+    facts = outcome.facts(replace(report, outcomes=(*report.outcomes, measured)))
+    assert [one.get("figures") for one in facts["cases"]] == [None, None, None, None, [FIGURE]]
 
 
 def test_a_report_as_junit(report: RunReport) -> None:
@@ -276,6 +294,8 @@ def test_the_command(
     done = xenqemu("--dm", model, "--all")
     assert done.return_value == 0
     assert "g7\tworks\t18 s\ttries g7" in done.stdout
+    monkeypatch.setitem(globals(), "GOOD", replace(GOOD, figures=(FIGURE,)))
+    assert "g7:\nsituation\tscreen" in xenqemu("--dm", model, "g7").stdout
 
 
 def test_an_interrupted_run_waits_for_no_host(hosts: Hosts, state: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:

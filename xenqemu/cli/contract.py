@@ -135,6 +135,7 @@ def run(junit: Path | None, summary: Path | None, everything: bool, as_json: boo
     from xenqemu.boot_pipeline import find_device_model
     from xenqemu.contract import outcome
     from xenqemu.contract_pipeline import ContractRequest, run_contract
+    from xenqemu.lab.viewed import table as figures_table
 
     context = session()
     with reporting("contract run", junit, summary) as tell:
@@ -145,6 +146,9 @@ def run(junit: Path | None, summary: Path | None, everything: bool, as_json: boo
         print_json(outcome.facts(report))
     else:
         print_table(*outcome.table(report, everything=everything))
+        for one in (one for one in report.outcomes if one.figures):
+            click.echo(f"\n{one.case.name}:")
+            print_table(*figures_table(one.figures))
         for sentence in outcome.causes(report):
             context.ui.note(sentence)
         click.echo(outcome.sentence(report), err=True)

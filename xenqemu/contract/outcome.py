@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,8 @@ class CaseOutcome:
     """What came of `case`: `detail` is its sign or the reason for its failure, `reason` and `reference` those of a gap.
 
     `entries` are the ids of what of the contract it shows. `seconds` is what it took. `cause` and `remedy` are what the
-    table of causes (xenqemu/explain) makes of a failure that nobody expected.
+    table of causes (xenqemu/explain) makes of a failure that nobody expected. `figures` are what its steps have
+    measured.
     """
 
     case: Case
@@ -49,6 +50,7 @@ class CaseOutcome:
     entries: tuple[str, ...] = ()
     cause: str = ""
     remedy: str = ""
+    figures: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,11 @@ def _shown(contract: Contract) -> dict[str, list[Entry]]:
 
 def judge(case: Case, result: GuestResult | None, contract: Contract, xen: Version, qemu: Version) -> CaseOutcome:
     """Return what `result`, of the guest of `case` (None: there was none), means for this Xen and this QEMU."""
+    judged = _judge(case, result, contract, xen, qemu)
+    return replace(judged, figures=result.figures) if result else judged
+
+
+def _judge(case: Case, result: GuestResult | None, contract: Contract, xen: Version, qemu: Version) -> CaseOutcome:
     entries = [e for e in contract.entries if e.case == case.name and e.passed_by(xen) and e.sent_to(qemu)]
     ids = tuple(entry.id for entry in entries)
     if result is None:
@@ -153,6 +160,7 @@ def facts(report: RunReport) -> dict[str, Any]:
                 "remedy": one.remedy,
                 "seconds": round(one.seconds, 1),
                 "entries": list(one.entries),
+                **({"figures": list(one.figures)} if one.figures else {}),
             }
             for one in report.outcomes
         ],
