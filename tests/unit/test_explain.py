@@ -176,6 +176,16 @@ def test_a_log_of_another_kind_is_not_held_against_an_entry() -> None:
     assert [one.id for one in explain([log_of(NO_ACPI, "")]).findings] == ["no-acpi"]
 
 
+def test_a_device_that_a_stub_domain_gets_later_is_no_missing_disk() -> None:
+    said = (
+        "libxl: error: libxl_qmp.c:1837:f: Domain 1:Could not open '/sys/bus/pci/devices/0000:00:00.0/config': "
+        "No such file or directory\nlibxl: error: libxl_pci.c:1270:f: Domain 1:Retrying PCI add 1\n"
+    )
+    assert explain([log_of(said, "libxl")]).findings == ()
+    never = said + "libxl: error: libxl_pci.c:1270:f: Domain 1:Retrying PCI add 10\n"
+    assert [one.id for one in explain([log_of(never, "libxl")]).findings] == ["pci-stub-domain"]
+
+
 def test_what_nobody_knows_is_shown_without_the_noise() -> None:
     xl = "libxl: debug: f.c:1:f: failed to do much\nlibxl: error: f.c:2:f: it was odd\nlibxl: error: f.c:3:f: odder\n"
     found = explain([log_of(xl, "libxl"), log_of("VNC server running on 127.0.0.1:5900\nodd\n", "device-model")])
