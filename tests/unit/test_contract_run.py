@@ -101,6 +101,10 @@ def test_which_cases_a_combination_has_to_show() -> None:
         ((GAP,), replace(BAD, log=()), Outcome.FAILS, ""),  # it fails in another way
         ((GAP,), GOOD, Outcome.MENDED, "QEMU took it away"),
         ((replace(GAP, qemu=SpecifierSet("<10.0")),), BAD, Outcome.FAILS, ""),
+        ((replace(GAP, some_builds=True),), BAD, Outcome.GAP, "QEMU took it away"),
+        ((replace(GAP, some_builds=True),), GOOD, Outcome.WORKS, ""),
+        ((replace(GAP, some_builds=True), GAP), GOOD, Outcome.MENDED, "QEMU took it away"),
+        ((replace(GAP, fails="other", some_builds=True), GAP), BAD, Outcome.GAP, "QEMU took it away"),
         ((), None, Outcome.ELSEWHERE, ""),
     ],
 )

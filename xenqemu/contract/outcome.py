@@ -112,12 +112,13 @@ def _judge(case: Case, result: GuestResult | None, contract: Contract, xen: Vers
         return CaseOutcome(case, Outcome.ELSEWHERE, case.reason, case.reason, case.reference, entries=ids)
     parts = (result.create_seconds, result.boot_seconds, result.steps_seconds)
     seconds = sum(part or 0.0 for part in parts)
-    known = case.gap(xen, qemu)
+    known = case.known_gaps(xen, qemu)
     if result.booted:
-        if known is None:
+        always = next((gap for gap in known if not gap.some_builds), None)
+        if always is None:
             return CaseOutcome(case, Outcome.WORKS, result.sign, seconds=seconds, entries=ids)
-        detail = f"it works, and the table says that it does not: {known.reason}"
-        return CaseOutcome(case, Outcome.MENDED, detail, known.reason, known.reference, seconds, ids)
+        detail = f"it works, and the table says that it does not: {always.reason}"
+        return CaseOutcome(case, Outcome.MENDED, detail, always.reason, always.reference, seconds, ids)
     said = "\n".join((result.reason, *result.log))
     gap = next((gap for gap in _gaps(known, entries, xen, qemu) if re.search(_pattern(gap), said)), None)
     if gap is None:
@@ -127,10 +128,9 @@ def _judge(case: Case, result: GuestResult | None, contract: Contract, xen: Vers
     return CaseOutcome(case, Outcome.GAP, result.reason, gap.reason, gap.reference, seconds, ids)
 
 
-def _gaps(known: KnownGap | None, entries: Sequence[Entry], xen: Version, qemu: Version) -> list[KnownGap | Gap]:
-    gaps: list[KnownGap | Gap] = [known] if known else []
+def _gaps(known: Sequence[KnownGap], entries: Sequence[Entry], xen: Version, qemu: Version) -> list[KnownGap | Gap]:
     # What a build lacks is known by what it says, not by its version.
-    return gaps + [gap for entry in entries for gap in entry.gap(xen, qemu) if gap.message]
+    return [*known, *(gap for entry in entries for gap in entry.gap(xen, qemu) if gap.message)]
 
 
 def _pattern(gap: KnownGap | Gap) -> str:
