@@ -88,3 +88,8 @@ def test_what_is_of_cases_as_they_were_goes(tmp_path: Path) -> None:
     assert [SCRIPT._settled(found, name, OURS) for name in names] == [True, False, False, True]
     assert [SCRIPT._settled(found, name, OTHER) for name in names] == [True, True, False, True]
     assert SCRIPT._current({}, {"same": "1"}) == {}
+
+
+def test_no_path_of_the_machine_is_kept() -> None:
+    said = "-drive file=/home/me/state/lab/runs/3/disk-formats/qcow.img,if=ide: Unknown driver 'qcow'"
+    assert SCRIPT._RUN_FOLDER.sub("", said) == "-drive file=disk-formats/qcow.img,if=ide: Unknown driver 'qcow'"
