@@ -39,7 +39,7 @@ def test_what_xl_can_ask_for_works_or_is_a_known_gap(xenqemu: Run, device_model:
     junit = tmp_path / "junit.xml"
     done = xenqemu("contract", "run", *names, "--dm", device_model, "--junit", junit, "--json", exit_code=None)
     report: dict[str, Any] = json.loads(done.stdout)
-    surprises = {case["case"]: case["detail"] for case in report["cases"] if not case["expected"]}
+    surprises = {case["case"]: (case["detail"], case.get("log")) for case in report["cases"] if not case["expected"]}
     assert not surprises, done.stderr
     assert done.returncode == 0
     # What a run leaves out is what needs a newer Xen or QEMU than this, or what this libxl never passes.

@@ -153,6 +153,7 @@ def test_a_report_as_table_and_json(report: RunReport) -> None:
         *(("a", True), ("b", False), ("c", True), ("d", True))
     ]
     assert [one["cause"] for one in facts["cases"]] == ["", WHY["cause"], "", ""]
+    assert [one.get("log") for one in facts["cases"]] == [None, ["no such thing: -x"], None, None]
     assert outcome.causes(report) == ("b: QEMU does not know it. Use another.",)
 
 
@@ -172,7 +173,7 @@ def test_a_report_as_junit(report: RunReport) -> None:
     }
     (failure,) = suite.iter("failure")
     assert failure.get("message") == "it ?[1m says <no>"
-    assert (failure.text or "").endswith("QEMU does not know it.\nUse another.")
+    assert (failure.text or "").endswith("QEMU does not know it.\nUse another.\nno such thing: -x")
     assert [element.get("message") for element in suite.iter("skipped")] == [
         "gap: QEMU took it away (vl.c)",
         "not here: no IOMMU (lab.md)",

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xenqemu.lab.reasons import device_model_gone, last_lines, last_words, why_not_created, why_silent
+from xenqemu.lab.reasons import device_model_gone, evidence, last_lines, last_words, why_not_created, why_silent
 from xenqemu.lab.signs import Heard
 
 # What xl of Xen 4.17 said when the device model refused an option.
@@ -36,6 +36,24 @@ qemu-system-xen: -no-acpi: invalid option
     [
         (SPAWN_FAILED, LOG, "the device model exited: qemu-system-xen: -no-acpi: invalid option"),
         (SPAWN_FAILED, "VNC server running on 127.0.0.1:5900\n", "the device model exited and said nothing"),
+        (
+            "libxl: error: libxl_exec.c:403:spawn_watch_event: domain 10 device model: startup timed out\n"
+            + SPAWN_FAILED,
+            "qemu-system-xen: waiting\n",
+            "the device model did not say within libxl's time that it is ready; it last said: qemu-system-xen: waiting",
+        ),
+        (
+            "libxl: error: libxl_exec.c:403:spawn_watch_event: domain 10 device model: startup timed out\n"
+            + SPAWN_FAILED,
+            "",
+            "the device model did not say within libxl's time that it is ready, nor anything else",
+        ),
+        (
+            "libxl: error: libxl_exec.c:442:spawn_middle_death: domain 10 device model [811]: died during startup "
+            f"due to fatal signal Killed\n{SPAWN_FAILED}",
+            "",
+            "the device model died during startup due to fatal signal Killed, and said nothing",
+        ),
         (NO_USER, "", "xl could not start the device model: Could not find user xen-qemuuser-shared"),
         (
             "libxl: error: libxl_dm.c:3000:spawn_dm: Domain 1:device model /x is not executable: No\n"
@@ -55,6 +73,13 @@ qemu-system-xen: -no-acpi: invalid option
 )
 def test_why_xl_created_nothing(xl: str, log: str, reason: str) -> None:
     assert why_not_created(xl, log) == reason
+
+
+def test_what_is_shown_of_a_guest_that_was_not_created() -> None:
+    assert evidence(SPAWN_FAILED, LOG)[-1] == "qemu-system-xen: -no-acpi: invalid option"
+    shown = evidence(SPAWN_FAILED, "")
+    assert len(shown) == 4
+    assert shown[0].endswith("spawn failed (rc=-3)")
 
 
 def test_xl_that_does_not_end() -> None:

@@ -37,8 +37,8 @@ class CaseOutcome:
     """What came of `case`: `detail` is its sign or the reason for its failure, `reason` and `reference` those of a gap.
 
     `entries` are the ids of what of the contract it shows. `seconds` is what it took. `cause` and `remedy` are what the
-    table of causes (xenqemu/explain) makes of a failure that nobody expected. `figures` are what its steps have
-    measured.
+    table of causes (xenqemu/explain) makes of a failure that nobody expected, `log` the end of what was written of it.
+    `figures` are what its steps have measured.
     """
 
     case: Case
@@ -50,6 +50,7 @@ class CaseOutcome:
     entries: tuple[str, ...] = ()
     cause: str = ""
     remedy: str = ""
+    log: tuple[str, ...] = ()
     figures: tuple[Mapping[str, Any], ...] = ()
 
 
@@ -122,9 +123,8 @@ def _judge(case: Case, result: GuestResult | None, contract: Contract, xen: Vers
     said = "\n".join((result.reason, *result.log))
     gap = next((gap for gap in _gaps(known, entries, xen, qemu) if re.search(_pattern(gap), said)), None)
     if gap is None:
-        return CaseOutcome(
-            case, Outcome.FAILS, result.reason, "", "", seconds, ids, cause=result.cause, remedy=result.remedy
-        )
+        failed = CaseOutcome(case, Outcome.FAILS, result.reason, "", "", seconds, ids)
+        return replace(failed, cause=result.cause, remedy=result.remedy, log=result.log)
     return CaseOutcome(case, Outcome.GAP, result.reason, gap.reason, gap.reference, seconds, ids)
 
 
@@ -160,6 +160,7 @@ def facts(report: RunReport) -> dict[str, Any]:
                 "remedy": one.remedy,
                 "seconds": round(one.seconds, 1),
                 "entries": list(one.entries),
+                **({"log": list(one.log)} if one.log else {}),
                 **({"figures": list(one.figures)} if one.figures else {}),
             }
             for one in report.outcomes
@@ -188,7 +189,7 @@ def _checked(one: CaseOutcome) -> Check:
     if one.outcome is Outcome.WORKS:
         return Check(group, name, message=one.detail, seconds=one.seconds)
     if not one.outcome.expected:
-        details = "\n".join(filter(None, (one.case.summary, *one.entries, one.cause, one.remedy)))
+        details = "\n".join(filter(None, (one.case.summary, *one.entries, one.cause, one.remedy, *one.log)))
         return Check(group, name, Status.FAILED, one.detail, details, one.seconds)
     message = f"{one.outcome.value}: {one.reason or one.detail} ({one.reference})"
     return Check(group, name, Status.SKIPPED, message, seconds=one.seconds)

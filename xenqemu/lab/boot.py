@@ -140,7 +140,8 @@ class _Boot:
         self._save("xl", said)
         if done is None or done.code:
             log = self._device_model_log()
-            self._result = replace(self._result, reason=reasons.why_not_created(said, log), log=reasons.last_lines(log))
+            shown = reasons.evidence(said, log)
+            self._result = replace(self._result, reason=reasons.why_not_created(said, log), log=shown)
             return None
         self._result = replace(self._result, created=True, create_seconds=seconds)
         watched = WatchedGuest(

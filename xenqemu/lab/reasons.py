@@ -19,6 +19,13 @@ def last_lines(log: str, number: int = _LAST_LINES) -> tuple[str, ...]:
     return tuple(line for line in plain(log).split("\n") if line.strip())[-number:]
 
 
+def evidence(xl: str, log: str) -> tuple[str, ...]:
+    """Return what to show of an attempt that made no guest: the end of the device model's `log`, else xl's errors."""
+    return last_lines(log) or last_lines(
+        "\n".join(line for line in xl.split("\n") if line.startswith("libxl: error: "))
+    )
+
+
 def last_words(log: str) -> str:
     """Return the last line of a device model's log that can be why it ended, empty when there is none."""
     return last_words_of(log_of(log, "device-model"))

@@ -28,7 +28,7 @@ class GuestResult:
     `create_seconds` is what `xl create` took, `boot_seconds` what passed from then until the sign, `steps_seconds` what
     the steps of its case took then. `sign` says by what it counts as booted, `reason` why it was not created or not
     booted (one line), `cause` and `remedy` what the table of causes makes of that, `log` is the end of the device
-    model's log, `notes` what in its config was made to differ.
+    model's log, or what xl said went wrong where that is empty, `notes` what in its config was made to differ.
     `figures` are what its steps have measured (see `viewed.Figure`).
     `stem` is what the names of its logs, and of the copy of its `screenshot`, begin with in the run's folder.
     """
