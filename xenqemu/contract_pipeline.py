@@ -31,6 +31,8 @@ _MOST_HOSTS = 8
 # (helper_write_crN of target/i386 raises an interrupt without the lock), on a busy machine twice in a row.
 _STARTS = 2
 _ATTEMPTS = 4
+# How often a guest is booted whose device model is not ready in the time that libxl gives it.
+_TIMES_LATE = 2
 
 
 @dataclass(frozen=True)
@@ -178,15 +180,15 @@ def _boot(batch: Sequence[Case], model: Path, xen: str, tally: _Tally, state: St
             raise
         return list(batch)
     again = [case for case in batch if not results[case.name].tried]
-    with tally.lock:
-        for case in again:
-            del tally.results[case.name]
     # The guest in front of them was there when the host failed, and has the same chance.
     suspect = next((case for case, after in itertools.pairwise(batch) if after in again), None)
-    if again and suspect is not None and suspect not in again and not _exhausted(suspect, tally, _ATTEMPTS):
-        with tally.lock:
-            del tally.results[suspect.name]
+    if suspect is not None and suspect not in again and not _exhausted(suspect, tally, _ATTEMPTS):
         again.append(suspect)
+    # A machine with too much to do speaks not against a device model that libxl did not wait for.
+    again += [case for case in batch if results[case.name].late and not _exhausted(case, tally, _TIMES_LATE)]
+    with tally.lock:
+        for case in again:
+            tally.results.pop(case.name, None)
     return again
 
 

@@ -27,6 +27,14 @@ PALETTE = {
 WITHOUT_MACHINE = ("pv-qdisk", "pv-consoles", "pvh-qdisk", "pv-screen", "pvh-machine")
 
 
+def hosts_at_once() -> int:
+    """Return how many hosts the processors are for, with as many others beside this test as there are pytest processes.
+
+    With more of them a stub domain or a device model misses the time that libxl gives it.
+    """
+    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+
+
 def no_base() -> LabBase:
     raise AssertionError("a boot sector needs no base")
 
@@ -37,7 +45,8 @@ def test_what_xl_can_ask_for_works_or_is_a_known_gap(xenqemu: Run, device_model:
     cases = [case for case in load_cases() if not case.fails and not case.host]
     names = [case.name for case in cases if thorough or not (case.slow or case.name in WITHOUT_MACHINE)]
     junit = tmp_path / "junit.xml"
-    done = xenqemu("contract", "run", *names, "--dm", device_model, "--junit", junit, "--json", exit_code=None)
+    words = ("--dm", device_model, "--jobs", hosts_at_once(), "--junit", junit, "--json")
+    done = xenqemu("contract", "run", *names, *words, exit_code=None)
     report: dict[str, Any] = json.loads(done.stdout)
     surprises = {case["case"]: (case["detail"], case.get("log")) for case in report["cases"] if not case["expected"]}
     assert not surprises, done.stderr

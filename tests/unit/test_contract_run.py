@@ -201,6 +201,7 @@ class Hosts:
         self.batches: list[list[str]] = []
         self.breaks: list[str] = []
         self.fails: list[str] = []
+        self.late: list[str] = []
         self.no_host = 0
         self.lock = threading.Lock()
 
@@ -216,6 +217,9 @@ class Hosts:
             results, broken = [], ""
             for case in cases:
                 result = replace(GOOD if case.name not in self.fails else BAD, name=case.name)
+                if case.name in self.late:
+                    self.late.remove(case.name)
+                    result = replace(BAD, name=case.name, late=True)
                 if broken:
                     result = GuestResult(case.name, "", tried=False, reason=f"not tried: {broken}")
                 elif case.name in self.breaks:
@@ -261,6 +265,14 @@ def test_after_a_host_has_failed_the_rest_is_tried_in_another(hosts: Hosts, stat
     assert report.unexpected[0].detail == "the virtual host failed"
     hosts.breaks = ["g4"]
     assert not run_contract(ContractRequest(Path("/dm"), jobs=1), state, QuietUi()).unexpected
+
+
+def test_a_device_model_that_libxl_did_not_wait_for_has_a_second_chance(hosts: Hosts, state: StateDir) -> None:
+    hosts.late = ["g4"]
+    assert not run_contract(ContractRequest(Path("/dm"), jobs=1), state, QuietUi()).unexpected
+    assert hosts.batches[-1] == [f"g{number}" for number in range(24, 30)] + ["g4"]
+    hosts.late = ["g4", "g4"]
+    assert [one.case.name for one in run_contract(ContractRequest(Path("/dm")), state, QuietUi()).unexpected] == ["g4"]
 
 
 def test_no_host_comes_up(hosts: Hosts, state: StateDir) -> None:

@@ -81,6 +81,7 @@ def _finding(cause: Cause, line: Line, match: re.Match[str], words: Line | None)
         remedy=_sentence(cause.remedy.format(**groups)),
         source=cause.source,
         symptom=cause.symptom,
+        late=cause.late,
         lines=(line,),
     )
 

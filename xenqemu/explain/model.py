@@ -51,7 +51,7 @@ class Cause:
     before it is; a `symptom` only says that something failed, and is told where there is no cause at all. `silent`
     names a kind of log that has to be there and to explain nothing, `talking` one that has to say something; its last
     words are `{log}`. `reason` is how the lab puts it in a few words, and `fatal` says that a guest that is watched
-    will not boot any more.
+    will not boot any more. `late` says that a machine with too much to do can have caused it.
     """
 
     id: str
@@ -68,6 +68,7 @@ class Cause:
     needs: Condition | None = None
     reason: str = ""
     fatal: bool = False
+    late: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class Finding:
     remedy: str
     source: str
     symptom: bool
+    late: bool
     lines: tuple[Line, ...]
 
 

@@ -42,6 +42,7 @@ def _cause(entry: Mapping[str, Any]) -> Cause:
         needs=Condition(needs["on"], re.compile(needs["pattern"]), needs["example"]) if needs else None,
         reason=entry.get("reason", ""),
         fatal=entry.get("fatal", False),
+        late=entry.get("late", False),
     )
 
 

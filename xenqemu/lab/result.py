@@ -28,7 +28,8 @@ class GuestResult:
     `create_seconds` is what `xl create` took, `boot_seconds` what passed from then until the sign, `steps_seconds` what
     the steps of its case took then. `sign` says by what it counts as booted, `reason` why it was not created or not
     booted (one line), `cause` and `remedy` what the table of causes makes of that, `log` is the end of the device
-    model's log, or what xl said went wrong where that is empty, `notes` what in its config was made to differ.
+    model's log, or what xl said went wrong where that is empty, `notes` what in its config was made to differ. It
+    was `late` when libxl's time was up, which a machine with too much to do can have caused.
     `figures` are what its steps have measured (see `viewed.Figure`).
     `stem` is what the names of its logs, and of the copy of its `screenshot`, begin with in the run's folder.
     """
@@ -52,13 +53,14 @@ class GuestResult:
     notes: tuple[str, ...] = ()
     figures: tuple[Mapping[str, Any], ...] = ()
     log: tuple[str, ...] = ()
+    late: bool = False
 
     def explained_by(self, explanation: Explanation, remedy: str = "") -> GuestResult:
         """Return the result of a guest that failed, with cause and remedy, which is `remedy` where no cause is."""
         found = explanation.cause
         if found is None:
             return replace(self, remedy=remedy)
-        return replace(self, cause=found.cause, remedy=found.remedy)
+        return replace(self, cause=found.cause, remedy=found.remedy, late=found.late)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the result as JSON values."""
