@@ -45,7 +45,7 @@ def test_what_xl_can_ask_for_works_or_is_a_known_gap(xenqemu: Run, device_model:
     cases = [case for case in load_cases() if not case.fails and not case.host]
     names = [case.name for case in cases if thorough or not (case.slow or case.name in WITHOUT_MACHINE)]
     junit = tmp_path / "junit.xml"
-    words = ("--dm", device_model, "--jobs", hosts_at_once(), "--junit", junit, "--json")
+    words = ("--dm", device_model, "--jobs", str(hosts_at_once()), "--junit", junit, "--json")
     done = xenqemu("contract", "run", *names, *words, exit_code=None)
     report: dict[str, Any] = json.loads(done.stdout)
     surprises = {case["case"]: (case["detail"], case.get("log")) for case in report["cases"] if not case["expected"]}
