@@ -73,11 +73,11 @@ unit: setup-test ## the tests that take seconds, with coverage
 	@$(python) -m pytest tests/unit --numprocesses auto --dist worksteal --cov --cov-report=term --cov-fail-under=90 $(PYTEST_FLAGS)
 
 integration: setup-test ## the tests that build real QEMUs
-	@$(python) -m pytest tests/integration $(PYTEST_FLAGS)
+	@$(python) -m pytest --numprocesses auto --maxprocesses 2 --dist loadfile --durations 10 tests/integration $(PYTEST_FLAGS)
 
 # An emulated host has one processor, so several run at once, a file of tests each.
 lab: setup-test ## the tests that boot real guests
-	@$(python) -m pytest -v --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
+	@$(python) -m pytest -v --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations 10 \
 		tests/lab $(PYTEST_FLAGS)
 
 contract: setup-test ## what xl can ask for, on every QEMU under every Xen: hours, and docs/contract-table.md
