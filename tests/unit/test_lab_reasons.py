@@ -66,6 +66,12 @@ qemu-system-xen: -no-acpi: invalid option
             "",
             "xl: Could not stat /x",
         ),
+        (
+            "libxl: error: libxl_aoutils.c:646:libxl__kill_xs_path: qemu command-line probe already exited\n"
+            "libxl: error: libxl_qmp.c:1837:qmp_ev_parse_error_messages: Domain 11:Could not open '/sys/x'\n",
+            "",
+            "xl: Could not open '/sys/x'",
+        ),
         ("failed to free memory for the domain\n", "", "the virtual host has too little memory for the guest"),
         ("Parsing config from /x\nUnknown disk format: x\n", "", "xl: Unknown disk format: x"),
         ("", "", "xl create failed and said nothing"),
