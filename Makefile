@@ -73,7 +73,7 @@ unit: setup-test ## the tests that take seconds, with coverage
 	@$(python) -m pytest tests/unit --numprocesses auto --dist worksteal --cov --cov-report=term --cov-fail-under=90 $(PYTEST_FLAGS)
 
 integration: setup-test ## the tests that build real QEMUs
-	@$(python) -m pytest --numprocesses auto --maxprocesses 2 --dist loadfile --durations 10 tests/integration $(PYTEST_FLAGS)
+	@$(python) -m pytest --durations 10 tests/integration $(PYTEST_FLAGS)
 
 # An emulated host has one processor, so several run at once, a file of tests each.
 lab: setup-test ## the tests that boot real guests
