@@ -118,8 +118,8 @@ keep_writing() {
         done
     ) >/dev/null 2>&1 &
     (while sleep 1; do say alive; done) &
-    until [ -s /written ]; do usleep 100000; done
-    cat /written >/before
+    until read -r n 2>/dev/null </written; do usleep 100000; done # not yet, or being written anew
+    echo "$n" >/before
     cut -d. -f1 /proc/uptime >>/before
 }
 
@@ -127,7 +127,7 @@ keep_writing() {
 check_written() {
     touch /stop
     sleep 1
-    read -r written </written
+    until read -r written 2>/dev/null </written; do usleep 100000; done
     read -r before </before
     n=0
     while [ $n -lt "$written" ]; do
