@@ -185,10 +185,11 @@ def _boot(batch: Sequence[Case], model: Path, xen: str, tally: _Tally, state: St
     if suspect is not None and suspect not in again and not _exhausted(suspect, tally, _ATTEMPTS):
         again.append(suspect)
     # A machine with too much to do speaks not against a device model that libxl did not wait for.
-    again += [case for case in batch if results[case.name].late and not _exhausted(case, tally, _TIMES_LATE)]
+    late = [case for case in batch if results[case.name].late and case not in again]
+    again += [case for case in late if not _exhausted(case, tally, _TIMES_LATE)]
     with tally.lock:
         for case in again:
-            tally.results.pop(case.name, None)
+            del tally.results[case.name]
     return again
 
 

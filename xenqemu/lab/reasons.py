@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from xenqemu.explain import Explanation, explain, log_of
 from xenqemu.explain.matching import last_words as last_words_of
-from xenqemu.explain.table import name_of, reasons
+from xenqemu.explain.table import is_noise, name_of, reasons
 from xenqemu.lab.signs import Heard, spoken
 from xenqemu.text import plain
 
@@ -21,9 +21,8 @@ def last_lines(log: str, number: int = _LAST_LINES) -> tuple[str, ...]:
 
 def evidence(xl: str, log: str) -> tuple[str, ...]:
     """Return what to show of an attempt that made no guest: the end of the device model's `log`, else xl's errors."""
-    return last_lines(log) or last_lines(
-        "\n".join(line for line in xl.split("\n") if line.startswith("libxl: error: "))
-    )
+    errors = [line for line in plain(xl).split("\n") if line.startswith("libxl: error: ")]
+    return last_lines(log) or tuple(errors[-_LAST_LINES:])
 
 
 def last_words(log: str) -> str:
@@ -51,8 +50,9 @@ def why_not_created(xl: str, log: str, seconds: float | None = None) -> str:
         said = last_words(log)
         return f"xl create did not end within {seconds:.0f} s{f': {said}' if said else ''}"
     words = {"log": last_words(log)}
+    said_in_earnest = "\n".join(line for line in xl.split("\n") if not is_noise(line, "libxl"))
     for rule in reasons():
-        match = re.search(rule["pattern"], xl)
+        match = re.search(rule["pattern"], said_in_earnest)
         if match and (words["log"] or not rule.get("and_log")):
             return str(rule["reason"]).format(**(match.groupdict() | words))
     return "xl create failed and said nothing"
